@@ -1,0 +1,73 @@
+//! Waiting for a future on the caller's own thread, without a runtime.
+//!
+//! While a thread waits here, models may do blocking calls inline: [`in_blocking_face`] tells.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+thread_local! {
+    static WAITING: Cell<bool> = const { Cell::new(false) };
+    static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+struct Waiting {
+    before: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        WAITING.set(self.before);
+    }
+}
+
+/// Whether this thread is inside [`block_on`], so that blocking calls hold nobody else up.
+pub(crate) fn in_blocking_face() -> bool {
+    WAITING.get()
+}
+
+/// Drives a future to its end on this thread. A ready future costs one poll and nothing else.
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
+    let _waiting = Waiting {
+        before: WAITING.replace(true),
+    };
+    let mut future = pin!(future);
+    WAKER.with(|waker| {
+        let mut context = Context::from_waker(waker);
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+            thread::park();
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_future_woken_by_another_thread_is_waited_for() {
+        let (sender, receiver) = futures::channel::oneshot::channel();
+        let thread = thread::spawn(move || sender.send(7));
+        assert_eq!(block_on(receiver), Ok(7));
+        thread.join().unwrap().unwrap();
+        assert!(!in_blocking_face());
+    }
+}

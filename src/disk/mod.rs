@@ -1,0 +1,12 @@
+//! The disk under the tree: [`DiskModel`] and the models that come with the crate.
+//!
+//! A store needs little of a disk: segments that can be written and read at offsets, a way to make
+//! what was written durable, and one small record, the root, that changes atomically. Whoever can
+//! give that, a file, memory, an object store, can be a [`DiskModel`].
+
+mod blocking;
+mod model;
+
+pub(crate) use blocking::{block_on, in_blocking_face};
+pub(crate) use model::Disk;
+pub use model::{Buffer, DiskModel, Page, Properties, Release, Roots};

@@ -1,0 +1,171 @@
+//! The one error type: what was being done, to what, and what the caller can do.
+
+use std::fmt;
+use std::io;
+
+use crate::format::Extent;
+
+/// The result of every fallible operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of thing went wrong, for programs that react to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Bytes on the disk are not what was written there. Nothing was changed; `verify` tells more.
+    Corrupt,
+    /// The disk or the operating system refused an operation. Trying again may help.
+    Io,
+    /// The disk has no room. Reading, deleting and compacting still work.
+    StorageFull,
+    /// Another opener, in this process or another one, holds the file.
+    Locked,
+    /// The file has a format version or a required feature that this build does not know.
+    UnsupportedVersion,
+    /// An argument is outside its documented limits.
+    InvalidArgument,
+    /// The store was opened for reading only.
+    ReadOnly,
+    /// An earlier write or sync failed, so what the disk holds is uncertain: close and reopen.
+    Poisoned,
+    /// The store was closed.
+    Closed,
+    /// There is nothing at the given place.
+    NotFound,
+    /// There is already something at the given place.
+    AlreadyExists,
+    /// Another writer published a root in the meantime.
+    Fenced,
+    /// A merge operator that the data needs is not registered.
+    OperatorMissing,
+    /// The caller asked for the work to be stopped.
+    Cancelled,
+}
+
+/// Why an operation failed.
+///
+/// The message names the operation and its object; [`Error::kind`] is for programs, and
+/// [`Error::extent`] says where damage was found.
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    extent: Option<Extent>,
+    source: Option<io::Error>,
+}
+
+impl Error {
+    /// Makes an error of a kind, with a message that says what was being done to what.
+    ///
+    /// Implementations of [`DiskModel`](crate::disk::DiskModel) use it to report their failures.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                message,
+                extent: None,
+                source: None,
+            }),
+        }
+    }
+
+    /// Damage found at an extent.
+    pub(crate) fn corrupt_at(extent: Extent, message: impl Into<String>) -> Self {
+        let mut error = Self::new(ErrorKind::Corrupt, message);
+        error.inner.extent = Some(extent);
+        error
+    }
+
+    /// Damage found in something that has no extent.
+    pub(crate) fn corrupt(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Corrupt, message)
+    }
+
+    /// A failed call of the operating system; a full disk gets its own kind.
+    pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
+        let kind = match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,
+            io::ErrorKind::NotFound => ErrorKind::NotFound,
+            io::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+            _ => ErrorKind::Io,
+        };
+        let mut error = Self::new(kind, doing);
+        error.inner.source = Some(source);
+        error
+    }
+
+    /// An argument outside its limits.
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// The kind, for programs that react to it.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// Where the damage is, if the error is about damage at a known place.
+    pub fn extent(&self) -> Option<Extent> {
+        self.inner.extent
+    }
+
+    /// Whether the same call may succeed later without anything else being done.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.inner.kind,
+            ErrorKind::Io | ErrorKind::StorageFull | ErrorKind::Locked
+        )
+    }
+
+    /// The same error for a second receiver: the message, without the source.
+    pub(crate) fn duplicate(&self) -> Self {
+        let message = match &self.inner.source {
+            Some(source) => format!("{}: {source}", self.inner.message),
+            None => self.inner.message.clone(),
+        };
+        let Inner { kind, extent, .. } = *self.inner;
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                message,
+                extent,
+                source: None,
+            }),
+        }
+    }
+
+    /// The same error with what was being done in front.
+    pub(crate) fn while_doing(mut self, doing: &str) -> Self {
+        self.inner.message = format!("{doing}: {}", self.inner.message);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.inner.message)?;
+        if let Some(extent) = self.inner.extent {
+            write!(f, " (at {extent})")?;
+        }
+        if let Some(source) = &self.inner.source {
+            write!(f, ": {source}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {self}", self.inner.kind)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_ref().map(|source| source as _)
+    }
+}

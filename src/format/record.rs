@@ -1,0 +1,219 @@
+//! Operations and stored values as bytes: the same in the commit log, in journals and in leaves.
+//!
+//! An operation is a key, a [`Tag`] and a payload whose meaning the tag gives. In the commit log
+//! and in the memory of a transaction it stands as
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 1 | tag |
+//! | varint | tree: 0 is the user's |
+//! | varint | length of the key |
+//! | varint | length of the payload |
+//! | … | key |
+//! | … | payload |
+//!
+//! Pages store the tag and the payload in the same way beside their own, shortened keys.
+
+use super::bytes::{put_varint, read_varint, varint_bytes};
+use crate::error::{Error, Result};
+
+/// The tree that holds what users put.
+pub(crate) const USER_TREE: u64 = 0;
+
+/// The longest key.
+pub(crate) const KEY_BYTES_MAX: usize = 32 << 10;
+
+/// What an operation does, or what kind of value a leaf holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub(crate) enum Tag {
+    /// The payload is the value.
+    Inline = 1,
+    /// The payload names an off-tree value: see [`crate::value`].
+    OffTree = 2,
+    /// The payload is the absolute key that the value stands for.
+    Reference = 3,
+    /// The key has no value. No payload. Not in leaves.
+    Delete = 4,
+    /// All keys from this key on have no value: the payload is `1` and the first key that is spared, or
+    /// `0` if none is. Not in leaves.
+    DeleteRange = 5,
+    /// Operands to be merged into what is there, oldest first: a [`MergeChain`](crate::tree).
+    /// In a leaf: operands whose operator was not known, with the value under them.
+    Merge = 6,
+}
+
+impl Tag {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            1 => Self::Inline,
+            2 => Self::OffTree,
+            3 => Self::Reference,
+            4 => Self::Delete,
+            5 => Self::DeleteRange,
+            6 => Self::Merge,
+            _ => return None,
+        })
+    }
+
+    /// Whether the key has a value after the operation. Meaningless for [`Tag::DeleteRange`].
+    pub(crate) fn is_present(self) -> bool {
+        !matches!(self, Self::Delete | Self::DeleteRange)
+    }
+}
+
+/// An operation as it stands in the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Record<'a> {
+    pub(crate) tag: Tag,
+    pub(crate) tree: u64,
+    pub(crate) key: &'a [u8],
+    pub(crate) payload: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The bytes that [`Self::append_to`] appends.
+    pub(crate) fn encoded_bytes(&self) -> usize {
+        let (key, payload) = (self.key.len(), self.payload.len());
+        1 + varint_bytes(self.tree)
+            + varint_bytes(key as u64)
+            + varint_bytes(payload as u64)
+            + key
+            + payload
+    }
+
+    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
+        out.reserve(self.encoded_bytes());
+        Self::append_head_to(out, self.tag, self.tree, self.key, self.payload.len());
+        out.extend_from_slice(self.payload);
+    }
+
+    /// Appends everything before the payload.
+    pub(crate) fn append_head_to(
+        out: &mut Vec<u8>,
+        tag: Tag,
+        tree: u64,
+        key: &[u8],
+        payload_bytes: usize,
+    ) {
+        out.push(tag as u8);
+        put_varint(out, tree);
+        put_varint(out, key.len() as u64);
+        put_varint(out, payload_bytes as u64);
+        out.extend_from_slice(key);
+    }
+
+    /// Reads the record that begins `bytes`: the record and the bytes it takes.
+    #[inline]
+    pub(crate) fn read(bytes: &'a [u8]) -> Result<(Self, usize)> {
+        Self::parse(bytes).ok_or_else(|| Error::corrupt("a record of the log is malformed"))
+    }
+
+    #[inline]
+    fn parse(bytes: &'a [u8]) -> Option<(Self, usize)> {
+        let tag = Tag::from_byte(*bytes.first()?)?;
+        let mut at = 1;
+        let mut number = || {
+            let (value, taken) = read_varint(bytes.get(at..)?)?;
+            at += taken;
+            Some(value)
+        };
+        let tree = number()?;
+        let key_bytes = usize::try_from(number()?).ok()?;
+        let payload_bytes = usize::try_from(number()?).ok()?;
+        let key_end = at.checked_add(key_bytes)?;
+        let end = key_end.checked_add(payload_bytes)?;
+        let key = bytes.get(at..key_end)?;
+        let payload = bytes.get(key_end..end)?;
+        Some((
+            Self {
+                tag,
+                tree,
+                key,
+                payload,
+            },
+            end,
+        ))
+    }
+}
+
+/// The payload of a range delete: the first key that is spared, if any.
+pub(crate) fn range_end_payload(end: Option<&[u8]>) -> Vec<u8> {
+    match end {
+        None => vec![0],
+        Some(end) => {
+            let mut out = Vec::with_capacity(1 + end.len());
+            out.push(1);
+            out.extend_from_slice(end);
+            out
+        }
+    }
+}
+
+/// Reads what [`range_end_payload`] wrote. The outer `None`: malformed.
+pub(crate) fn read_range_end(payload: &[u8]) -> Option<Option<&[u8]>> {
+    match payload.split_first()? {
+        (0, []) => Some(None),
+        (1, end) => Some(Some(end)),
+        _ => None,
+    }
+}
+
+/// A hash of a key, for filters. Part of the format.
+///
+/// The key is taken in words of eight bytes, little-endian, the last one padded with zeros; each
+/// is combined with the state by `state = fold((state ^ word) * 0x9E37_79B9_7F4A_7C15)`, where the
+/// product has 128 bits and `fold` is the exclusive or of its halves. The state begins as the
+/// length of the key plus `0xA076_1D64_78BD_642F`, and a final word of
+/// `0xE703_7ED1_A0B4_28DB` is combined.
+#[inline]
+pub(crate) fn hash_key(key: &[u8]) -> u64 {
+    const FACTOR: u128 = 0x9E37_79B9_7F4A_7C15;
+    let combine = |state: u64, word: u64| {
+        let product = u128::from(state ^ word) * FACTOR;
+        product as u64 ^ (product >> 64) as u64
+    };
+    let mut state = (key.len() as u64).wrapping_add(0xA076_1D64_78BD_642F);
+    let mut words = key.chunks_exact(8);
+    for word in &mut words {
+        state = combine(
+            state,
+            u64::from_le_bytes(*word.first_chunk().expect("eight bytes")),
+        );
+    }
+    let rest = words.remainder();
+    if !rest.is_empty() {
+        let mut word = [0; 8];
+        word[..rest.len()].copy_from_slice(rest);
+        state = combine(state, u64::from_le_bytes(word));
+    }
+    combine(state, 0xE703_7ED1_A0B4_28DB)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_round_trip_and_truncated_ones_are_refused() {
+        for (tag, key, payload) in [
+            (Tag::Inline, b"key".as_slice(), b"value".as_slice()),
+            (Tag::Delete, b"", b""),
+            (Tag::DeleteRange, b"a", b"\x01b"),
+        ] {
+            let record = Record {
+                tag,
+                tree: 300,
+                key,
+                payload,
+            };
+            let mut out = Vec::new();
+            record.append_to(&mut out);
+            assert_eq!(out.len(), record.encoded_bytes());
+            assert_eq!(Record::read(&out).unwrap(), (record, out.len()));
+            for length in 0..out.len() {
+                assert!(Record::read(&out[..length]).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! An embedded, ordered key-value store.
+#![allow(dead_code)]
+
+pub mod disk;
+mod error;
+pub mod format;
+
+pub use error::{Error, ErrorKind, Result};
