@@ -4,5 +4,6 @@
 pub mod disk;
 mod error;
 pub mod format;
+mod tree;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,426 @@
+//! [`Journal`]: appending to it, looking up in it, going through it.
+//!
+//! Invariant: what a reader with a bound on the sequence sees does not change while commits above
+//! the bound are appended. Committers append in the order of sequences and publish a sequence
+//! only after its records are in; readers and flushes take a published one as their bound.
+
+use std::num::NonZeroU32;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::filter::Filter;
+use super::ranges::RangeDeletes;
+use super::skip_list::{Described, Finger, Probe, SkipList};
+use crate::error::{Error, Result};
+use crate::format::SequenceNumber;
+use crate::format::record::{KEY_BYTES_MAX, Record, Tag, hash_key, read_range_end};
+
+/// Batches from this size on are inserted in order, each from where the one before stands.
+const SORTED_BATCH_MIN: u32 = 32;
+
+/// A point operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JournalEntry<'j> {
+    pub(crate) key: &'j [u8],
+    pub(crate) tag: Tag,
+    pub(crate) payload: &'j [u8],
+    pub(crate) sequence: SequenceNumber,
+    /// The place in the order of appending, counted together with range deletes.
+    pub(crate) stamp: u64,
+}
+
+/// A range delete: the keys from `low` on and before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JournalRangeDelete<'j> {
+    pub(crate) low: &'j [u8],
+    pub(crate) end: Option<&'j [u8]>,
+    pub(crate) sequence: SequenceNumber,
+    pub(crate) stamp: u64,
+}
+
+/// The operations that decide about a key, newest first; all but the last are merge operands.
+pub(crate) type Found<'j> = SmallVec<[JournalEntry<'j>; 4]>;
+
+/// Whether a search for a key goes on in older layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Outcome {
+    /// Nothing or only merge operands were found: what they apply to is further down.
+    Continue,
+    /// A put or a delete was found last, or a range delete ends the search without an entry.
+    Ends,
+}
+
+/// The place of a point operation in a journal. Stays valid as long as the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct JournalPosition(NonZeroU32);
+
+impl JournalPosition {
+    fn new(index: u32) -> Self {
+        Self(NonZeroU32::new(index).expect("nodes are counted from one"))
+    }
+}
+
+/// What only the writer knows.
+struct Writer {
+    finger: Finger,
+    next_node: u32,
+    next_buffer: u32,
+    order: Vec<(u64, u32)>,
+}
+
+/// The newest operations of one tree, in memory. See the [module](super).
+pub(crate) struct Journal {
+    list: SkipList,
+    ranges: RangeDeletes,
+    filter: Filter,
+    writer: Mutex<Writer>,
+    operations: AtomicUsize,
+    bytes: AtomicUsize,
+    buffer_bytes: AtomicUsize,
+    /// Zero, or one more than the sequence.
+    first_sequence: AtomicU64,
+    last_sequence: AtomicU64,
+}
+
+impl Journal {
+    /// An empty journal with a filter for so many bytes of records; without a filter for none.
+    /// It may become larger, the filter is then worth less.
+    pub(crate) fn new(bytes_expected: usize) -> Self {
+        let (list, finger) = SkipList::new();
+        let writer = Writer {
+            finger,
+            next_node: 1,
+            next_buffer: 0,
+            order: Vec::new(),
+        };
+        Self {
+            list,
+            ranges: RangeDeletes::new(),
+            filter: Filter::new(bytes_expected),
+            writer: Mutex::new(writer),
+            operations: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            buffer_bytes: AtomicUsize::new(0),
+            first_sequence: AtomicU64::new(0),
+            last_sequence: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes in the records of one tree that a buffer holds, in their order, and keeps the buffer
+    /// if there are any. A malformed record refuses the whole buffer. Sequences do not decrease.
+    pub(crate) fn append(&self, records: Bytes, tree: u64, sequence: SequenceNumber) -> Result<()> {
+        let mut writer = self.writer.lock().expect("appending does not panic");
+        let writer = &mut *writer;
+        debug_assert!(self.last_sequence().is_none_or(|last| last <= sequence));
+        let (end, bytes) = self.fill(writer, &records, tree, sequence)?;
+        let new = writer.next_node..end;
+        if new.is_empty() {
+            return Ok(());
+        }
+        self.buffer_bytes.fetch_add(records.len(), Relaxed);
+        self.list.keep(writer.next_buffer, records);
+        writer.next_buffer += 1;
+        writer.next_node = end;
+        self.index(writer, new.clone());
+        self.operations.fetch_add(new.len(), Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+        let stored = sequence.0.saturating_add(1);
+        _ = self
+            .first_sequence
+            .compare_exchange(0, stored, Release, Relaxed);
+        self.last_sequence.store(stored, Release);
+        Ok(())
+    }
+
+    /// Fills nodes from records. Nobody can reach them, so that an error leaves no trace. Returns
+    /// the end of the new nodes and the bytes of their records.
+    fn fill(
+        &self,
+        writer: &Writer,
+        records: &Bytes,
+        tree: u64,
+        sequence: SequenceNumber,
+    ) -> Result<(u32, usize)> {
+        if u32::try_from(records.len()).is_err() {
+            return Err(Error::invalid("a buffer of records is too large"));
+        }
+        let mut next = writer.next_node;
+        let (mut at, mut bytes) = (0, 0);
+        while let Some(rest) = records.get(at..).filter(|rest| !rest.is_empty()) {
+            let (record, taken) = Record::read(rest)?;
+            at += taken;
+            if record.tree != tree {
+                continue;
+            }
+            let Record {
+                tag, key, payload, ..
+            } = record;
+            if key.len() > KEY_BYTES_MAX {
+                return Err(Error::corrupt("a record of the log has too long a key"));
+            }
+            if tag == Tag::DeleteRange && read_range_end(payload).is_none() {
+                return Err(Error::corrupt("a range delete of the log is malformed"));
+            }
+            self.list.made(next).fill(&Described {
+                tag,
+                key,
+                sequence,
+                buffer: writer.next_buffer,
+                key_offset: (at - payload.len() - key.len()) as u32,
+                payload_bytes: payload.len() as u32,
+            });
+            next = next
+                .checked_add(1)
+                .ok_or_else(|| Error::invalid("a journal cannot hold more operations"))?;
+            bytes += taken;
+        }
+        Ok((next, bytes))
+    }
+
+    /// Makes filled nodes reachable.
+    fn index(&self, writer: &mut Writer, new: std::ops::Range<u32>) {
+        let list = &self.list;
+        let sorted = new.len() >= SORTED_BATCH_MIN as usize;
+        writer.order.clear();
+        for index in new {
+            let node = list.node(index);
+            if node.tag() == Tag::DeleteRange {
+                self.ranges.push(list, index);
+                continue;
+            }
+            self.filter.insert(hash_key(list.key(node)));
+            if sorted {
+                writer.order.push((node.head(), index));
+            } else {
+                list.insert(&mut writer.finger, index);
+            }
+        }
+        // Of one key the oldest first, since each goes before those that are there.
+        writer.order.sort_unstable_by(|left, right| {
+            let key = |index| list.key(list.node(index));
+            (left.0.cmp(&right.0))
+                .then_with(|| key(left.1).cmp(key(right.1)))
+                .then(left.1.cmp(&right.1))
+        });
+        for &(_, index) in &writer.order {
+            list.insert(&mut writer.finger, index);
+        }
+        // A large batch is the exception: its memory is not kept.
+        writer.order.shrink_to(1 << 10);
+    }
+
+    /// Whether there may be a point operation for a key with this [`hash_key`]. No lock, one cache
+    /// line. Range deletes are not in the filter: see [`Self::has_range_deletes`].
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: u64) -> bool {
+        self.filter.may_contain(hash)
+    }
+
+    /// The visible point operations of a key, newest first, whether range deletes cover them or
+    /// not.
+    pub(crate) fn entries_of<'j>(
+        &'j self,
+        key: &[u8],
+        bound: SequenceNumber,
+    ) -> impl Iterator<Item = JournalEntry<'j>> + use<'j> {
+        let newest = self.find(key, bound);
+        std::iter::successors(newest, |&position| self.older(position))
+            .map(|position| self.entry(position))
+    }
+
+    /// The newest visible operation of a key.
+    #[inline]
+    fn find(&self, key: &[u8], bound: SequenceNumber) -> Option<JournalPosition> {
+        let probe = Probe::new(key);
+        let index = self.list.at_or_after(&probe, bound)?;
+        let same = self.list.compare(self.list.node(index), &probe).is_eq();
+        same.then(|| JournalPosition::new(index))
+    }
+
+    /// Collects the operations that decide about a key: visible, not covered by a range delete,
+    /// newest first, to the first that is no merge operand. Appends them to `out`.
+    ///
+    /// A caller that asked [`Self::may_contain`] in vain and knows that there are no range deletes
+    /// need not call.
+    pub(crate) fn lookup<'j>(
+        &'j self,
+        key: &[u8],
+        bound: SequenceNumber,
+        out: &mut Found<'j>,
+    ) -> Outcome {
+        let newest = self.find(key, bound);
+        let covered = match self.has_range_deletes() {
+            true => {
+                // An older range delete changes nothing if the newest operation is a put.
+                let settled = newest.filter(|position| self.node(*position).tag() != Tag::Merge);
+                let above = settled.map_or(0, |position| position.0.get());
+                self.ranges.covering(&self.list, key, bound, above)
+            }
+            false => None,
+        };
+        let alive = |position: &JournalPosition| covered < Some(position.0.get());
+        let mut position = newest;
+        while let Some(current) = position.filter(alive) {
+            let entry = self.entry(current);
+            out.push(entry);
+            if entry.tag != Tag::Merge {
+                return Outcome::Ends;
+            }
+            position = self.older(current);
+        }
+        match covered {
+            Some(_) => Outcome::Ends,
+            None => Outcome::Continue,
+        }
+    }
+
+    /// The newest visible range delete that covers a key: its stamp. Operations with smaller
+    /// stamps are dead, and so is what older layers have for the key.
+    pub(crate) fn covering(&self, key: &[u8], bound: SequenceNumber) -> Option<u64> {
+        let stamp = self.ranges.covering(&self.list, key, bound, 0);
+        stamp.map(u64::from)
+    }
+
+    /// Whether there is any range delete, visible or not. One load.
+    #[inline]
+    pub(crate) fn has_range_deletes(&self) -> bool {
+        !self.ranges.is_empty()
+    }
+
+    /// The visible range deletes, oldest first.
+    pub(crate) fn range_deletes(&self, bound: SequenceNumber) -> Vec<JournalRangeDelete<'_>> {
+        self.ranges.visible(&self.list, bound).collect()
+    }
+
+    /// The newest operation of the first key that is not smaller. As all that follow: visible or
+    /// not; see [`Self::visible`].
+    pub(crate) fn seek_at_or_after(&self, key: &[u8]) -> Option<JournalPosition> {
+        let bound = SequenceNumber(u64::MAX);
+        let index = self.list.at_or_after(&Probe::new(key), bound);
+        index.map(JournalPosition::new)
+    }
+
+    /// The newest operation of the first key that is greater.
+    pub(crate) fn seek_after(&self, key: &[u8]) -> Option<JournalPosition> {
+        let index = self.list.after(&Probe::new(key));
+        index.map(JournalPosition::new)
+    }
+
+    /// The newest operation of the last key that is smaller.
+    pub(crate) fn seek_before(&self, key: &[u8]) -> Option<JournalPosition> {
+        let index = self.list.before(&Probe::new(key));
+        index.map(JournalPosition::new)
+    }
+
+    /// The newest operation of the last key that is not greater.
+    pub(crate) fn seek_at_or_before(&self, key: &[u8]) -> Option<JournalPosition> {
+        let index = self.list.at_or_before(&Probe::new(key));
+        index.map(JournalPosition::new)
+    }
+
+    /// The newest operation of the first key.
+    pub(crate) fn first(&self) -> Option<JournalPosition> {
+        self.list.first().map(JournalPosition::new)
+    }
+
+    /// The newest operation of the last key.
+    pub(crate) fn last(&self) -> Option<JournalPosition> {
+        self.list.last().map(JournalPosition::new)
+    }
+
+    /// The newest operation of the next key. One step, or a search if the key has older ones.
+    pub(crate) fn next_key(&self, position: JournalPosition) -> Option<JournalPosition> {
+        let node = self.node(position);
+        if node.has_older() {
+            return self.seek_after(self.list.key(node));
+        }
+        let next = self.list.next(position.0.get());
+        next.map(JournalPosition::new)
+    }
+
+    /// The newest operation of the previous key. A search.
+    pub(crate) fn previous_key(&self, position: JournalPosition) -> Option<JournalPosition> {
+        self.seek_before(self.list.key(self.node(position)))
+    }
+
+    /// The operation at a position.
+    pub(crate) fn entry(&self, position: JournalPosition) -> JournalEntry<'_> {
+        let node = self.node(position);
+        JournalEntry {
+            key: self.list.key(node),
+            tag: node.tag(),
+            payload: self.list.payload(node),
+            sequence: node.sequence(),
+            stamp: u64::from(position.0.get()),
+        }
+    }
+
+    /// The next older operation of the same key.
+    pub(crate) fn older(&self, position: JournalPosition) -> Option<JournalPosition> {
+        let older = self.node(position).has_older();
+        let next = older.then(|| self.list.next(position.0.get())).flatten();
+        next.map(JournalPosition::new)
+    }
+
+    /// The newest visible operation of the same key, from a position on.
+    pub(crate) fn visible(
+        &self,
+        position: JournalPosition,
+        bound: SequenceNumber,
+    ) -> Option<JournalPosition> {
+        let node = self.node(position);
+        if node.sequence() <= bound {
+            return Some(position);
+        }
+        // A key that is written over and over must not cost an old snapshot a walk.
+        self.find(self.list.key(node), bound)
+    }
+
+    fn node(&self, position: JournalPosition) -> &super::skip_list::Node {
+        self.list.node(position.0.get())
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.operations() == 0
+    }
+
+    /// The bytes of the records.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// The number of operations, range deletes included.
+    pub(crate) fn operations(&self) -> usize {
+        self.operations.load(Relaxed)
+    }
+
+    /// The memory taken: kept buffers, index and filter.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.buffer_bytes.load(Relaxed)
+            + self.list.memory_bytes()
+            + self.ranges.memory_bytes()
+            + self.filter.memory_bytes()
+    }
+
+    /// The sequence of the first operation, if there is one.
+    pub(crate) fn first_sequence(&self) -> Option<SequenceNumber> {
+        let stored = self.first_sequence.load(Acquire);
+        stored.checked_sub(1).map(SequenceNumber)
+    }
+
+    /// The sequence of the last operation, if there is one.
+    pub(crate) fn last_sequence(&self) -> Option<SequenceNumber> {
+        let stored = self.last_sequence.load(Acquire);
+        stored.checked_sub(1).map(SequenceNumber)
+    }
+}
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

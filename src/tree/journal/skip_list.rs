@@ -1,0 +1,424 @@
+//! The ordered index of a journal: a skip list (Pugh 1990) whose links are numbers.
+//!
+//! A node is one cache line: the first bytes of its key, where the record stands, and the links of
+//! its lower levels; the rare tall towers continue in a pool. Order: key ascending, then newest
+//! first. A new node of a key always goes before the older ones, so a search needs the key only.
+//!
+//! *Publication.* A node is filled and all its own links are set before the first link to it is
+//! stored with release order, from the bottom level up. A reader that follows a link with acquire
+//! order therefore sees a whole node, and can go down from wherever it is. Nodes are never removed.
+//! One writer at a time: the lock is the caller's.
+
+use std::cmp::Ordering;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use bytes::Bytes;
+
+use super::chunks::Chunks;
+use crate::format::SequenceNumber;
+use crate::format::record::Tag;
+
+/// A quarter of the nodes of a level reach the next: enough for 4¹² nodes.
+pub(super) const HEIGHT_MAX: usize = 12;
+
+/// Levels whose links stand in the node itself.
+const LEVELS_INLINE: usize = 7;
+
+/// The sentinel in front of all nodes. As a link, its number means that there is no further node.
+const FRONT: u32 = 0;
+
+const KEY_BYTES_MASK: u32 = 0xffff;
+const TAG_SHIFT: u32 = 16;
+const TAG_MASK: u32 = 0xff;
+/// The next node has the same key and is older. True from the beginning or never.
+const HAS_OLDER: u32 = 1 << 24;
+/// The node before has the same key and is newer.
+const HAS_NEWER: u32 = 1 << 25;
+const HEIGHT_SHIFT: u32 = 28;
+
+/// An operation's place in the index.
+#[derive(Default)]
+#[repr(align(64))]
+pub(super) struct Node {
+    head: AtomicU64,
+    sequence: AtomicU64,
+    buffer: AtomicU32,
+    key_offset: AtomicU32,
+    payload_bytes: AtomicU32,
+    /// Key length (16 bits), tag (8), flags (4), height (4).
+    shape: AtomicU32,
+    links: [AtomicU32; LEVELS_INLINE],
+    /// Where in the pool the links of the higher levels begin.
+    tower: AtomicU32,
+}
+
+/// What a node says about its record.
+pub(super) struct Described<'a> {
+    pub(super) tag: Tag,
+    pub(super) key: &'a [u8],
+    pub(super) sequence: SequenceNumber,
+    pub(super) buffer: u32,
+    pub(super) key_offset: u32,
+    pub(super) payload_bytes: u32,
+}
+
+impl Node {
+    /// Fills a node that nobody can reach yet.
+    pub(super) fn fill(&self, described: &Described<'_>) {
+        let key_bytes = described.key.len() as u32;
+        debug_assert!(key_bytes <= KEY_BYTES_MASK);
+        self.head.store(key_head(described.key), Relaxed);
+        self.sequence.store(described.sequence.0, Relaxed);
+        self.buffer.store(described.buffer, Relaxed);
+        self.key_offset.store(described.key_offset, Relaxed);
+        self.payload_bytes.store(described.payload_bytes, Relaxed);
+        let tag = (described.tag as u32) << TAG_SHIFT;
+        self.shape.store(key_bytes | tag, Relaxed);
+    }
+
+    #[inline]
+    pub(super) fn head(&self) -> u64 {
+        self.head.load(Relaxed)
+    }
+
+    #[inline]
+    pub(super) fn sequence(&self) -> SequenceNumber {
+        SequenceNumber(self.sequence.load(Relaxed))
+    }
+
+    pub(super) fn tag(&self) -> Tag {
+        let byte = (self.shape.load(Relaxed) >> TAG_SHIFT) & TAG_MASK;
+        Tag::from_byte(byte as u8).expect("filled from a tag")
+    }
+
+    #[inline]
+    fn key_bytes(&self) -> usize {
+        (self.shape.load(Relaxed) & KEY_BYTES_MASK) as usize
+    }
+
+    fn height(&self) -> usize {
+        (self.shape.load(Relaxed) >> HEIGHT_SHIFT) as usize
+    }
+
+    /// Whether the next node is an older one of the same key.
+    pub(super) fn has_older(&self) -> bool {
+        self.shape.load(Relaxed) & HAS_OLDER != 0
+    }
+
+    fn has_newer(&self) -> bool {
+        self.shape.load(Relaxed) & HAS_NEWER != 0
+    }
+
+    /// Only the writer changes the shape, so this loses nothing.
+    fn add_to_shape(&self, bits: u32) {
+        self.shape.store(self.shape.load(Relaxed) | bits, Relaxed);
+    }
+}
+
+/// The first eight bytes of a key as a number that orders like them; short keys end in zeros.
+#[inline]
+pub(crate) fn key_head(key: &[u8]) -> u64 {
+    match key.first_chunk() {
+        Some(head) => u64::from_be_bytes(*head),
+        None => {
+            let mut head = [0; 8];
+            head[..key.len()].copy_from_slice(key);
+            u64::from_be_bytes(head)
+        }
+    }
+}
+
+/// A key to compare with, its head taken once.
+#[derive(Clone, Copy)]
+pub(crate) struct Probe<'k> {
+    pub(crate) head: u64,
+    pub(crate) key: &'k [u8],
+}
+
+impl<'k> Probe<'k> {
+    #[inline]
+    pub(crate) fn new(key: &'k [u8]) -> Self {
+        let head = key_head(key);
+        Self { head, key }
+    }
+}
+
+/// Where the last insertion happened: neighbours follow quickly from there.
+pub(super) struct Finger {
+    /// Of each level the last node with a smaller key than `last` has.
+    path: [u32; HEIGHT_MAX],
+    last: u32,
+    random: u64,
+    towers: u32,
+}
+
+/// The nodes, the buffers their records stand in, and the links between them.
+pub(super) struct SkipList {
+    nodes: Chunks<Node>,
+    towers: Chunks<AtomicU32>,
+    buffers: Chunks<OnceLock<Bytes>>,
+    height: AtomicU32,
+}
+
+impl SkipList {
+    pub(super) fn new() -> (Self, Finger) {
+        let list = Self {
+            nodes: Chunks::new(),
+            towers: Chunks::new(),
+            buffers: Chunks::new(),
+            height: AtomicU32::new(1),
+        };
+        list.nodes.made(FRONT);
+        let towers = (HEIGHT_MAX - LEVELS_INLINE) as u32;
+        (0..towers).for_each(|link| _ = list.towers.made(link));
+        let finger = Finger {
+            path: [FRONT; HEIGHT_MAX],
+            last: FRONT,
+            random: 0x9E37_79B9_7F4A_7C15,
+            towers,
+        };
+        (list, finger)
+    }
+
+    #[inline]
+    pub(super) fn node(&self, index: u32) -> &Node {
+        self.nodes.get(index)
+    }
+
+    /// A node to fill. Numbers begin at 1.
+    pub(super) fn made(&self, index: u32) -> &Node {
+        self.nodes.made(index)
+    }
+
+    /// Keeps a buffer, before the first node that names it is inserted.
+    pub(super) fn keep(&self, number: u32, buffer: Bytes) {
+        let slot = self.buffers.made(number);
+        assert!(slot.set(buffer).is_ok(), "a buffer is kept once");
+    }
+
+    #[inline]
+    fn buffer(&self, node: &Node) -> &[u8] {
+        let buffer = self.buffers.get(node.buffer.load(Relaxed)).get();
+        buffer.expect("buffers are kept before nodes name them")
+    }
+
+    #[inline]
+    pub(super) fn key(&self, node: &Node) -> &[u8] {
+        let from = node.key_offset.load(Relaxed) as usize;
+        &self.buffer(node)[from..from + node.key_bytes()]
+    }
+
+    pub(super) fn payload(&self, node: &Node) -> &[u8] {
+        let from = node.key_offset.load(Relaxed) as usize + node.key_bytes();
+        &self.buffer(node)[from..from + node.payload_bytes.load(Relaxed) as usize]
+    }
+
+    #[inline]
+    pub(super) fn compare(&self, node: &Node, probe: &Probe<'_>) -> Ordering {
+        node.head().cmp(&probe.head).then_with(|| {
+            let key_bytes = node.key_bytes();
+            if key_bytes <= 8 && probe.key.len() <= 8 {
+                // Equal but for zeros at the end of the longer one, which is the greater.
+                key_bytes.cmp(&probe.key.len())
+            } else {
+                self.key(node).cmp(probe.key)
+            }
+        })
+    }
+
+    #[inline]
+    fn link<'n>(&'n self, node: &'n Node, level: usize) -> &'n AtomicU32 {
+        match node.links.get(level) {
+            Some(link) => link,
+            None => {
+                let start = node.tower.load(Relaxed);
+                self.towers.get(start + (level - LEVELS_INLINE) as u32)
+            }
+        }
+    }
+
+    /// The next node of the bottom level.
+    #[inline]
+    pub(super) fn next(&self, index: u32) -> Option<u32> {
+        let next = self.node(index).links[0].load(Acquire);
+        (next != FRONT).then_some(next)
+    }
+
+    pub(super) fn first(&self) -> Option<u32> {
+        self.next(FRONT)
+    }
+
+    /// The last node that stands before a place, and the one after it. The question must be
+    /// answered with yes for a beginning of the list and with no for the rest.
+    #[inline]
+    fn find(&self, before: impl Fn(&Node) -> bool) -> (u32, u32) {
+        let (mut index, mut node) = (FRONT, self.node(FRONT));
+        let mut after = FRONT;
+        for level in (0..self.height.load(Acquire) as usize).rev() {
+            loop {
+                let next = self.link(node, level).load(Acquire);
+                // The same node often ends several levels.
+                if next == FRONT || next == after {
+                    break;
+                }
+                let candidate = self.node(next);
+                if !before(candidate) {
+                    after = next;
+                    break;
+                }
+                (index, node) = (next, candidate);
+            }
+        }
+        (index, after)
+    }
+
+    /// The first node whose key is not smaller, and whose sequence, if the key is the same, is not
+    /// above the bound.
+    #[inline]
+    pub(super) fn at_or_after(&self, probe: &Probe<'_>, bound: SequenceNumber) -> Option<u32> {
+        let (_, after) = self.find(|node| match self.compare(node, probe) {
+            Ordering::Less => true,
+            Ordering::Equal => node.sequence() > bound,
+            Ordering::Greater => false,
+        });
+        (after != FRONT).then_some(after)
+    }
+
+    /// The first node whose key is greater.
+    pub(super) fn after(&self, probe: &Probe<'_>) -> Option<u32> {
+        let (_, after) = self.find(|node| self.compare(node, probe) != Ordering::Greater);
+        (after != FRONT).then_some(after)
+    }
+
+    /// The newest node of the greatest key that is smaller.
+    pub(super) fn before(&self, probe: &Probe<'_>) -> Option<u32> {
+        self.newest(|node| self.compare(node, probe) == Ordering::Less)
+    }
+
+    /// The newest node of the greatest key that is not greater.
+    pub(super) fn at_or_before(&self, probe: &Probe<'_>) -> Option<u32> {
+        self.newest(|node| self.compare(node, probe) != Ordering::Greater)
+    }
+
+    /// The newest node of the greatest key.
+    pub(super) fn last(&self) -> Option<u32> {
+        self.newest(|_| true)
+    }
+
+    /// The newest node of the key of the last node that stands before a place.
+    fn newest(&self, before: impl Fn(&Node) -> bool) -> Option<u32> {
+        let (index, _) = self.find(before);
+        if index == FRONT {
+            return None;
+        }
+        let node = self.node(index);
+        if !node.has_newer() {
+            return Some(index);
+        }
+        self.at_or_after(&Probe::new(self.key(node)), SequenceNumber(u64::MAX))
+    }
+
+    /// Puts a filled node in its place, before the older ones of its key.
+    pub(super) fn insert(&self, finger: &mut Finger, index: u32) {
+        let node = self.node(index);
+        let probe = Probe {
+            head: node.head(),
+            key: self.key(node),
+        };
+        self.locate(finger, &probe);
+        let next = self.node(finger.path[0]).links[0].load(Relaxed);
+        if next != FRONT {
+            let older = self.node(next);
+            if self.compare(older, &probe) == Ordering::Equal {
+                node.add_to_shape(HAS_OLDER);
+                older.add_to_shape(HAS_NEWER);
+            }
+        }
+        let height = finger.choose_height();
+        node.add_to_shape((height as u32) << HEIGHT_SHIFT);
+        if height > LEVELS_INLINE {
+            node.tower.store(finger.towers, Relaxed);
+            for _ in LEVELS_INLINE..height {
+                self.towers.made(finger.towers);
+                finger.towers += 1;
+            }
+        }
+        let levels = || finger.path[..height].iter().enumerate();
+        for (level, &before) in levels() {
+            let next = self.link(self.node(before), level).load(Relaxed);
+            self.link(node, level).store(next, Relaxed);
+        }
+        for (level, &before) in levels() {
+            self.link(self.node(before), level).store(index, Release);
+        }
+        if height as u32 > self.height.load(Relaxed) {
+            self.height.store(height as u32, Release);
+        }
+        finger.last = index;
+    }
+
+    /// Makes the finger's path that of a key.
+    fn locate(&self, finger: &mut Finger, probe: &Probe<'_>) {
+        let top = self.height.load(Relaxed) as usize - 1;
+        let order = match finger.last {
+            FRONT => Ordering::Greater,
+            last => self.compare(self.node(last), probe),
+        };
+        let mut level = top;
+        match order {
+            Ordering::Equal => return,
+            Ordering::Greater => finger.path = [FRONT; HEIGHT_MAX],
+            Ordering::Less => {
+                let height = self.node(finger.last).height();
+                finger.path[..height].fill(finger.last);
+                // Where nothing stands between the finger and the key, nothing does further up.
+                level = (0..=top.min(3))
+                    .find(|&level| self.follower(finger.path[level], level, probe).is_none())
+                    .unwrap_or(top);
+            }
+        }
+        let mut before = finger.path[level];
+        loop {
+            while let Some(next) = self.follower(before, level, probe) {
+                before = next;
+            }
+            let unmoved = before == finger.path[level];
+            finger.path[level] = before;
+            if level == 0 {
+                return;
+            }
+            level -= 1;
+            if unmoved {
+                // The finger is at least as far here as it was above.
+                before = finger.path[level];
+            }
+        }
+    }
+
+    /// The next node of a level if its key is smaller.
+    #[inline]
+    fn follower(&self, index: u32, level: usize, probe: &Probe<'_>) -> Option<u32> {
+        let next = self.link(self.node(index), level).load(Relaxed);
+        let smaller = next != FRONT && self.compare(self.node(next), probe) == Ordering::Less;
+        smaller.then_some(next)
+    }
+
+    /// The memory that nodes and links take, without the buffers' contents.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.nodes.memory_bytes() + self.towers.memory_bytes() + self.buffers.memory_bytes()
+    }
+}
+
+impl Finger {
+    /// Each level with a quarter of the probability of the one below (xorshift64*).
+    fn choose_height(&mut self) -> usize {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        let random = self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32;
+        let zeros = (random | 1 << (2 * (HEIGHT_MAX - 1))).trailing_zeros();
+        1 + zeros as usize / 2
+    }
+}

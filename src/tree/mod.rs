@@ -1,0 +1,3 @@
+//! The tree: nodes, pages, journals, search, flush, build.
+
+pub(crate) mod journal;
