@@ -4,6 +4,7 @@
 pub mod disk;
 mod error;
 pub mod format;
+mod log;
 mod tree;
 
 pub use error::{Error, ErrorKind, Result};
