@@ -5,6 +5,7 @@ pub mod disk;
 mod error;
 pub mod format;
 mod log;
+mod space;
 mod tree;
 
 pub use error::{Error, ErrorKind, Result};

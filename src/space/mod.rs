@@ -1,0 +1,32 @@
+//! Space on the disk: which sectors are in use, by whom, and what may be used again when.
+//!
+//! [`Space`] gives out extents and takes them back. It keeps invariant **I1** of the design: nothing
+//! that the durable root, the root before it, or any kept version reaches is ever overwritten. To
+//! that end
+//!
+//! * an extent that the newest version no longer reaches is *dropped*, and free only when no kept
+//!   generation reaches it either ([`pins`]);
+//! * what a durable root names beside its trees, the subtrees still to be freed, is protected in
+//!   the same way until two later roots no longer name it;
+//! * an address is not given out twice within one generation, so that address and birth name a
+//!   page for ever.
+//!
+//! On the disk there is one map per segment ([`map`]), a summary of all segments ([`segments`]),
+//! both in the system tree, and the changes that writing these made ([`tail`]).
+
+mod allocate;
+mod bitmap;
+mod face;
+mod geometry;
+mod map;
+mod pins;
+mod recycle;
+mod segments;
+
+mod tail;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use face::{Loader, Owner, Space, Statistics, Urgency};
+pub(crate) use recycle::{Collected, Dropped, Expansion, PendingItem};
+pub(crate) use segments::SUMMARY_SEGMENTS;
