@@ -1,6 +1,7 @@
 //! An embedded, ordered key-value store.
 #![allow(dead_code)]
 
+mod cache;
 pub mod disk;
 mod error;
 pub mod format;

@@ -1,0 +1,36 @@
+//! Pages in memory: one table owns them all.
+//!
+//! * [`FrameTable`]: finds a page by address and birth, takes new ones in, lets old ones go.
+//! * [`Frame`]: one page in memory, with the hints of its children; borrowed under a [`Guard`].
+//! * [`Handle`]: the same, kept alive without a guard.
+//! * [`EpochCell`]: a shared value that readers follow with one load and writers replace.
+//!
+//! Inside: `pool` has the slots in which frames live, `arena` the memory of their bytes,
+//! `eviction` the clock that chooses what leaves, `sync` the atomics.
+//!
+//! A descent costs no shared write per level: it holds one guard, and what it passes stays valid
+//! until the guard is dropped, whatever is evicted meanwhile. No guard may be held across an await
+//! or a disk access, since nothing that was let go is freed meanwhile.
+
+mod arena;
+mod epoch_cell;
+mod eviction;
+mod frame;
+mod pool;
+mod sync;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use crossbeam_epoch::Guard;
+
+pub(crate) use epoch_cell::EpochCell;
+pub(crate) use frame::{Frame, FrameHint, Handle};
+pub use table::CacheStatistics;
+pub(crate) use table::{FrameTable, Install};
+
+/// Pins the current epoch: what is looked up under the guard stays until the guard is dropped.
+#[inline]
+pub(crate) fn pin() -> Guard {
+    crossbeam_epoch::pin()
+}
