@@ -8,5 +8,6 @@ pub mod format;
 mod log;
 mod space;
 mod tree;
+mod value;
 
 pub use error::{Error, ErrorKind, Result};
