@@ -3,10 +3,18 @@
 //! A store needs little of a disk: segments that can be written and read at offsets, a way to make
 //! what was written durable, and one small record, the root, that changes atomically. Whoever can
 //! give that, a file, memory, an object store, can be a [`DiskModel`].
+//!
+//! * [`FileDisk`]: one file. [`layout`] draws it byte by byte.
+//! * `MappedDisk`, with the feature `mapped`: one file, read through maps.
 
 mod blocking;
+mod file;
+pub mod layout;
 mod model;
+mod pool;
+mod raw;
 
 pub(crate) use blocking::{block_on, in_blocking_face};
+pub use file::{FileDisk, FileDiskOptions};
 pub(crate) use model::Disk;
 pub use model::{Buffer, DiskModel, Page, Properties, Release, Roots};

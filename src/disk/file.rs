@@ -1,0 +1,835 @@
+//! [`FileDisk`]: a disk that is one file.
+//!
+//! The file is whole or absent: it is made under a temporary name and gets its own with the first
+//! root. It is locked while it is open. What stands where in it, byte by byte, is drawn in
+//! [`layout`](super::layout); the blocking calls are made here and answered by a [`RawFile`].
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::io::{self, IoSlice};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+
+use bytes::Bytes;
+
+use super::layout::{self, HEADER_AT, HEADER_BYTES, Header, SEGMENTS_AT};
+use super::pool::Pool;
+use super::raw::{Lock, OperatingSystemFile, RawFile};
+use super::{Buffer, DiskModel, Page, Properties, Release, Roots, in_blocking_face};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Address, Extent, ROOT_RECORD_BYTES, RootVersion};
+
+/// The unit in which space is given back to the file system.
+const BLOCK_BYTES: u64 = 4096;
+
+/// How much is zero-filled between two syncs. Larger steps hold commits up that run beside.
+const PREPARE_STEP_BYTES: u64 = 1 << 20;
+
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
+/// How a [`FileDisk`] is opened or created.
+///
+/// ```
+/// # fn main() -> thunderhead::Result<()> {
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("store");
+/// use thunderhead::disk::FileDiskOptions;
+///
+/// let mut options = FileDiskOptions::default();
+/// options.segment_bytes = 1 << 20;
+/// let disk = options.open_or_create(&path)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FileDiskOptions {
+    /// The bytes of a segment of a new file: a power of two from 64 KiB to 1 GiB, 16 MiB by
+    /// default. No page, log chunk or part of a value is larger. A file that exists keeps its own.
+    pub segment_bytes: u32,
+    /// The unit in which a crash damages what is being written, for a new file: 512, the default,
+    /// or 4096 for devices that say so. A file that exists keeps its own.
+    pub sector_bytes: u32,
+    /// Whether every write is refused. Any number of such openers share a file, without a writer.
+    pub read_only: bool,
+    /// The threads for callers that await instead of waiting: at most so many, 4 by default,
+    /// started when first needed.
+    pub threads_max: usize,
+}
+
+impl Default for FileDiskOptions {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 16 << 20,
+            sector_bytes: 512,
+            read_only: false,
+            threads_max: 4,
+        }
+    }
+}
+
+impl FileDiskOptions {
+    /// Opens a file that exists. See [`FileDisk::open`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<FileDisk> {
+        let path = path.as_ref();
+        let raw = OperatingSystemFile::open(path, self.read_only)?;
+        FileDisk::over_existing(Box::new(raw), path.display().to_string(), self)
+    }
+
+    /// Begins a file that does not exist. See [`FileDisk::create`].
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<FileDisk> {
+        let path = path.as_ref();
+        // Before anything touches the directory.
+        self.header(random_number())?;
+        let raw = OperatingSystemFile::create(path)?;
+        let name = path.display().to_string();
+        FileDisk::over_new(Box::new(raw), name, random_number(), self)
+    }
+
+    /// Opens a file, or begins it if it does not exist. See [`FileDisk::open_or_create`].
+    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<FileDisk> {
+        let path = path.as_ref();
+        match self.open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.read_only => {
+                self.create(path)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The header of a new file.
+    fn header(&self, file: [u8; 16]) -> Result<Header> {
+        if self.read_only {
+            return Err(Error::invalid(
+                "a file cannot be created for reading only".to_owned(),
+            ));
+        }
+        let header = Header {
+            segment_bytes: self.segment_bytes,
+            sector_bytes: self.sector_bytes,
+            file,
+        };
+        header.check()?;
+        Ok(header)
+    }
+}
+
+/// A disk that is one file: segments behind each other after a header and two root slots.
+///
+/// # Costs
+///
+/// A read is one positioned read. A save is one gathering write for each run of adjacent pages;
+/// with `sync`, and if there is but one run, Linux makes it durable within the same call. Nothing
+/// is cached here beyond what the operating system caches.
+///
+/// Callers that wait (`.wait()`) make these calls on their own thread. For callers that await, a
+/// few threads of the disk's own make them; dropping the disk waits for calls that are running,
+/// then unlocks the file.
+///
+/// # Failures
+///
+/// Operations on a file opened for reading only give [`ErrorKind::ReadOnly`]; a full disk gives
+/// [`ErrorKind::StorageFull`], in `prepare` or in the first save to a place; a file that ends too
+/// early [`ErrorKind::Corrupt`]; whatever else the operating system says [`ErrorKind::Io`]. A sync
+/// that failed is never tried again.
+///
+/// Versions of published roots have no gaps: they alternate between the two slots.
+pub struct FileDisk {
+    // In this order: the threads end before the file is unlocked.
+    pool: Pool,
+    inner: Arc<Inner>,
+}
+
+/// What the threads share.
+struct Inner {
+    raw: Box<dyn RawFile>,
+    name: String,
+    header: Header,
+    read_only: bool,
+    truncates: bool,
+    /// Held for writing while the file is cut, so that no save lengthens it meanwhile.
+    growth: RwLock<()>,
+    roots: Mutex<Published>,
+}
+
+/// What this opening knows of the roots.
+struct Published {
+    newest: RootVersion,
+    /// The file is being created: it has no name and no root yet.
+    unnamed: bool,
+}
+
+const NO_PANIC: &str = "nobody panics with it held";
+
+impl FileDisk {
+    /// Opens the file of a disk for reading and writing, and locks it.
+    ///
+    /// Errors: [`NotFound`](ErrorKind::NotFound) if there is none; [`Locked`](ErrorKind::Locked)
+    /// while anybody else has it open, in this process too;
+    /// [`UnsupportedVersion`](ErrorKind::UnsupportedVersion) for a file of a later format;
+    /// [`Corrupt`](ErrorKind::Corrupt) for an empty or foreign file or a damaged header;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for what is no file. None of them changes
+    /// anything. [`FileDiskOptions::open`] can open for reading only.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        FileDiskOptions::default().open(path)
+    }
+
+    /// Begins the file of a disk, with segments of 16 MiB.
+    ///
+    /// It gets its name when the first root is published, which a new store does at once. Until
+    /// then it has the same name with `.creating` behind; a crash leaves at most that, and the next
+    /// creator takes it over.
+    ///
+    /// Errors: [`AlreadyExists`](ErrorKind::AlreadyExists), here or when the first root is
+    /// published; [`Locked`](ErrorKind::Locked) while somebody else is creating the file.
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        FileDiskOptions::default().create(path)
+    }
+
+    /// Opens the file of a disk as [`open`](Self::open) does, or begins it as
+    /// [`create`](Self::create) does if it does not exist.
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self> {
+        FileDiskOptions::default().open_or_create(path)
+    }
+
+    /// The random number that the file got when it was created.
+    pub fn file_number(&self) -> [u8; 16] {
+        self.inner.header.file
+    }
+
+    /// A disk over a file that has a header.
+    pub(super) fn over_existing(
+        raw: Box<dyn RawFile>,
+        name: String,
+        options: &FileDiskOptions,
+    ) -> Result<Self> {
+        let lock = match options.read_only {
+            true => Lock::Shared,
+            false => Lock::Exclusive,
+        };
+        let locked = raw.try_lock(lock);
+        if !locked.map_err(|error| Error::io(format!("locking {name}"), error))? {
+            return Err(Error::new(
+                ErrorKind::Locked,
+                format!("opening {name}: somebody else has it open"),
+            ));
+        }
+        let header = read_header(&*raw, &name, options.read_only)?;
+        Ok(Self::over(raw, name, header, options, false))
+    }
+
+    /// A disk over a file that is locked already and has no header.
+    pub(super) fn over_new(
+        raw: Box<dyn RawFile>,
+        name: String,
+        number: [u8; 16],
+        options: &FileDiskOptions,
+    ) -> Result<Self> {
+        let header = options.header(number)?;
+        let mut head = vec![0; SEGMENTS_AT as usize];
+        for at in HEADER_AT {
+            head[at as usize..][..HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        }
+        raw.write_at(0, &mut [IoSlice::new(&head)])
+            .map_err(|error| Error::io(format!("creating {name}"), error))?;
+        Ok(Self::over(raw, name, header, options, true))
+    }
+
+    fn over(
+        raw: Box<dyn RawFile>,
+        name: String,
+        header: Header,
+        options: &FileDiskOptions,
+        unnamed: bool,
+    ) -> Self {
+        Self {
+            pool: Pool::new(options.threads_max),
+            inner: Arc::new(Inner {
+                raw,
+                name,
+                header,
+                read_only: options.read_only,
+                truncates: true,
+                growth: RwLock::new(()),
+                roots: Mutex::new(Published {
+                    newest: RootVersion(0),
+                    unnamed,
+                }),
+            }),
+        }
+    }
+
+    /// The same disk, but its file never becomes shorter: what was mapped stays in the file.
+    #[cfg(feature = "mapped")]
+    pub(super) fn never_cut(mut self) -> Self {
+        let inner = Arc::get_mut(&mut self.inner);
+        inner.expect("no call was made yet").truncates = false;
+        self
+    }
+
+    /// The offset in the file of a byte of a segment.
+    #[cfg(feature = "mapped")]
+    pub(super) fn position(&self, at: Address) -> u64 {
+        self.inner.header.position(at)
+    }
+
+    /// The name for messages.
+    #[cfg(feature = "mapped")]
+    pub(super) fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Makes a blocking call: here, if this thread waits anyway, else on a thread of the pool.
+    async fn run<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if in_blocking_face() {
+            return call(&self.inner);
+        }
+        let inner = Arc::clone(&self.inner);
+        let outcome = self.pool.run(move || call(&inner)).await;
+        outcome.unwrap_or_else(|| {
+            Err(Error::new(
+                ErrorKind::Io,
+                format!("a call on {} ended without an answer", self.inner.name),
+            ))
+        })
+    }
+}
+
+impl DiskModel for FileDisk {
+    fn properties(&self) -> Properties {
+        Properties {
+            sector_bytes: self.inner.header.sector_bytes,
+            concurrency: 16,
+            read_only: self.inner.read_only,
+            ..Properties::new(self.inner.header.segment_bytes)
+        }
+    }
+
+    async fn read(&self, at: Address, mut into: Buffer) -> Result<Buffer> {
+        self.run(move |inner| {
+            inner.read(at, into.as_mut_slice())?;
+            Ok(into)
+        })
+        .await
+    }
+
+    async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
+        self.run(move |inner| inner.save(pages, sync)).await
+    }
+
+    async fn sync(&self) -> Result<()> {
+        self.run(Inner::sync).await
+    }
+
+    async fn prepare(&self, extent: Extent) -> Result<()> {
+        self.run(move |inner| inner.prepare(extent)).await
+    }
+
+    async fn release(&self, releases: Vec<Release>) -> Result<()> {
+        self.run(move |inner| inner.release(&releases)).await
+    }
+
+    async fn load_root(&self) -> Result<Roots> {
+        self.run(Inner::load_root).await
+    }
+
+    async fn publish_root(
+        &self,
+        expected: RootVersion,
+        version: RootVersion,
+        record: Bytes,
+    ) -> Result<()> {
+        self.run(move |inner| inner.publish_root(expected, version, &record))
+            .await
+    }
+}
+
+impl Inner {
+    fn failed(&self, doing: &str, error: io::Error) -> Error {
+        Error::io(format!("{doing} {}", self.name), error)
+    }
+
+    /// The place in the file of a range that must lie within one segment.
+    fn place(&self, at: Address, length: usize) -> Result<Range<u64>> {
+        let segment = u64::from(self.header.segment_bytes);
+        let end = u64::from(at.offset()).checked_add(length as u64);
+        if end.is_none_or(|end| end > segment) {
+            return Err(Error::invalid(format!(
+                "{length} bytes at {at} of {} reach past a segment of {segment} bytes",
+                self.name
+            )));
+        }
+        let start = self.header.position(at);
+        Ok(start..start + length as u64)
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::new(
+                ErrorKind::ReadOnly,
+                format!("{} was opened for reading only", self.name),
+            ));
+        }
+        Ok(())
+    }
+
+    fn read(&self, at: Address, into: &mut [u8]) -> Result<()> {
+        let place = self.place(at, into.len())?;
+        self.raw.read_at(place.start, into).map_err(|error| {
+            if error.kind() != io::ErrorKind::UnexpectedEof {
+                return self.failed("reading", error);
+            }
+            // A segment is at most 1 GiB, and `place` keeps the range within one.
+            Error::corrupt_at(
+                Extent::new(at, into.len() as u32),
+                format!("{} ends before what is to be read", self.name),
+            )
+        })
+    }
+
+    fn save(&self, mut pages: Vec<Page>, sync: bool) -> Result<()> {
+        self.writable()?;
+        pages.retain(|page| !page.bytes.is_empty());
+        pages.sort_by_key(|page| page.at);
+        let mut runs: Vec<(Range<u64>, Vec<IoSlice<'_>>)> = Vec::new();
+        for page in &pages {
+            let place = self.place(page.at, page.bytes.len())?;
+            let part = IoSlice::new(&page.bytes);
+            match runs.last_mut() {
+                Some((run, parts)) if run.end == place.start => {
+                    run.end = place.end;
+                    parts.push(part);
+                }
+                _ => runs.push((place, vec![part])),
+            }
+        }
+        let _growth = self.growth.read().expect(NO_PANIC);
+        let saving = |error| self.failed("writing to", error);
+        if let ([(run, parts)], true) = (&mut runs[..], sync) {
+            let outcome = self.raw.write_at_durable(run.start, parts);
+            return outcome.map_err(saving);
+        }
+        for (run, parts) in &mut runs {
+            self.raw.write_at(run.start, parts).map_err(saving)?;
+        }
+        match sync && !runs.is_empty() {
+            true => self.sync(),
+            false => Ok(()),
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.writable()?;
+        let outcome = self.raw.sync_data();
+        outcome.map_err(|error| self.failed("syncing", error))
+    }
+
+    /// Writes zeros. Space that is only allocated would cost its first real write twice, for the
+    /// file system must then note that it is written.
+    fn prepare(&self, extent: Extent) -> Result<()> {
+        self.writable()?;
+        let place = self.place(extent.address, extent.length as usize)?;
+        let preparing = |error| self.failed("making room in", error);
+        let mut at = place.start;
+        while at < place.end {
+            let step_end = place.end.min(at + PREPARE_STEP_BYTES);
+            let mut parts: Vec<_> = (at..step_end)
+                .step_by(ZEROS.len())
+                .map(|from| IoSlice::new(&ZEROS[..ZEROS.len().min((step_end - from) as usize)]))
+                .collect();
+            let _growth = self.growth.read().expect(NO_PANIC);
+            self.raw.write_at(at, &mut parts).map_err(preparing)?;
+            self.raw.sync_data().map_err(preparing)?;
+            at = step_end;
+        }
+        Ok(())
+    }
+
+    fn release(&self, releases: &[Release]) -> Result<()> {
+        self.writable()?;
+        let mut places = Vec::with_capacity(releases.len());
+        for release in releases {
+            let extent = release.extent;
+            places.push(self.place(extent.address, extent.length as usize)?);
+        }
+        places.sort_by_key(|place| place.start);
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for place in places {
+            match runs.last_mut() {
+                Some(run) if run.end >= place.start => run.end = run.end.max(place.end),
+                _ => runs.push(place),
+            }
+        }
+        if self.truncates {
+            while self.cut(runs.last())? {
+                runs.pop();
+            }
+        }
+        for run in runs {
+            let start = run.start.next_multiple_of(BLOCK_BYTES);
+            let end = run.end - run.end % BLOCK_BYTES;
+            if start < end && !self.given_back(self.raw.punch(start, end - start))? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the file if a range reaches to its end. Whether it did.
+    fn cut(&self, tail: Option<&Range<u64>>) -> Result<bool> {
+        let Some(tail) = tail else { return Ok(false) };
+        let _growth = self.growth.write().expect(NO_PANIC);
+        let length = self.raw.len();
+        let length = length.map_err(|error| self.failed("measuring", error))?;
+        if tail.end < length {
+            return Ok(false);
+        }
+        if tail.start >= length {
+            return Ok(true);
+        }
+        self.given_back(self.raw.set_len(tail.start))
+    }
+
+    /// Giving space back is a favour: where it is impossible, nothing is lost.
+    fn given_back(&self, outcome: io::Result<()>) -> Result<bool> {
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
+            Err(error) => Err(self.failed("giving back space of", error)),
+        }
+    }
+
+    fn load_root(&self) -> Result<Roots> {
+        let mut roots = Roots::default();
+        if self.roots.lock().expect(NO_PANIC).unnamed {
+            return Ok(roots);
+        }
+        for at in layout::root_slots() {
+            let mut record = vec![0; ROOT_RECORD_BYTES];
+            self.raw
+                .read_at(at, &mut record)
+                .map_err(|error| self.failed("reading a root of", error))?;
+            roots.records.push(record.into());
+        }
+        Ok(roots)
+    }
+
+    fn publish_root(
+        &self,
+        expected: RootVersion,
+        version: RootVersion,
+        record: &[u8],
+    ) -> Result<()> {
+        self.writable()?;
+        let mut roots = self.roots.lock().expect(NO_PANIC);
+        if expected < roots.newest {
+            return Err(Error::new(
+                ErrorKind::Fenced,
+                format!(
+                    "publishing root {} of {}: root {} is published already",
+                    version.0, self.name, roots.newest.0
+                ),
+            ));
+        }
+        // An even distance would replace the newer of the two roots.
+        let distance = version.0.saturating_sub(expected.0);
+        if distance % 2 == 0 || record.len() != ROOT_RECORD_BYTES {
+            return Err(Error::invalid(format!(
+                "publishing root {} of {} bytes after root {}",
+                version.0,
+                record.len(),
+                expected.0
+            )));
+        }
+        let publishing = |error| self.failed("publishing a root of", error);
+        if roots.unnamed {
+            for at in layout::root_slots() {
+                let mut parts = [IoSlice::new(record)];
+                self.raw.write_at(at, &mut parts).map_err(publishing)?;
+            }
+            self.raw.sync_data().map_err(publishing)?;
+            self.raw
+                .give_name()
+                .map_err(|error| self.failed("creating", error))?;
+            roots.unnamed = false;
+        } else {
+            let mut parts = [IoSlice::new(record)];
+            self.raw
+                .write_at_durable(layout::root_slot(version), &mut parts)
+                .map_err(publishing)?;
+        }
+        roots.newest = version;
+        Ok(())
+    }
+}
+
+/// Reads the header or its copy; if one of them is damaged and the file may be written, mends it.
+fn read_header(raw: &dyn RawFile, name: &str, read_only: bool) -> Result<Header> {
+    let opening = |error| Error::io(format!("opening {name}"), error);
+    let length = raw.len().map_err(opening)?;
+    if length < SEGMENTS_AT {
+        return Err(Error::corrupt(match length {
+            0 => format!("opening {name}: the file is empty"),
+            _ => format!("opening {name}: a file of {length} bytes has no room for a header"),
+        }));
+    }
+    let mut copies = Vec::with_capacity(HEADER_AT.len());
+    for at in HEADER_AT {
+        let mut bytes = [0; HEADER_BYTES];
+        raw.read_at(at, &mut bytes).map_err(opening)?;
+        match Header::from_bytes(&bytes) {
+            Err(error) if error.kind() == ErrorKind::UnsupportedVersion => {
+                return Err(error.while_doing(&format!("opening {name}")));
+            }
+            outcome => copies.push((at, outcome)),
+        }
+    }
+    let whole = copies
+        .iter()
+        .find_map(|(_, copy)| copy.as_ref().ok())
+        .copied();
+    let mut first_error = None;
+    for (at, copy) in copies {
+        let Err(error) = copy else { continue };
+        if let (Some(header), false) = (whole, read_only) {
+            let mended = header.to_bytes();
+            raw.write_at_durable(at, &mut [IoSlice::new(&mended)])
+                .map_err(opening)?;
+        }
+        first_error.get_or_insert(error);
+    }
+    match (whole, first_error) {
+        (Some(header), _) => Ok(header),
+        (None, Some(error)) => Err(error.while_doing(&format!("opening {name}"))),
+        (None, None) => unreachable!("each copy is whole or has an error"),
+    }
+}
+
+/// Sixteen bytes that no other file has, from the operating system's seed of the hash maps.
+fn random_number() -> [u8; 16] {
+    let mut out = [0; 16];
+    for half in out.chunks_exact_mut(8) {
+        half.copy_from_slice(&RandomState::new().build_hasher().finish().to_le_bytes());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
+    use super::super::block_on;
+    use super::*;
+
+    fn small() -> FileDiskOptions {
+        FileDiskOptions {
+            segment_bytes: 64 << 10,
+            ..FileDiskOptions::default()
+        }
+    }
+
+    fn place() -> (TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        (directory, path)
+    }
+
+    fn created(path: &Path) -> FileDisk {
+        let disk = small().create(path).unwrap();
+        publish(&disk, 1).unwrap();
+        disk
+    }
+
+    fn publish(disk: &FileDisk, version: u64) -> Result<()> {
+        let (expected, version) = (RootVersion(version - 1), RootVersion(version));
+        let record = vec![version.0 as u8; ROOT_RECORD_BYTES].into();
+        block_on(disk.publish_root(expected, version, record))
+    }
+
+    fn extent(segment: u32, offset: u32, length: u32) -> Extent {
+        Extent::new(Address::new(segment, offset), length)
+    }
+
+    fn page(segment: u32, offset: u32, bytes: Vec<u8>) -> Page {
+        Page {
+            at: Address::new(segment, offset),
+            bytes: bytes.into(),
+        }
+    }
+
+    #[test]
+    fn a_file_has_no_name_before_its_first_root() {
+        let (directory, path) = place();
+        let disk = small().create(&path).unwrap();
+        assert!(!path.exists());
+        assert!(block_on(disk.load_root()).unwrap().records.is_empty());
+        publish(&disk, 1).unwrap();
+        assert!(path.exists());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        drop(disk);
+        let again = small().create(&path).err().unwrap();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        let disk = FileDisk::open_or_create(&path).unwrap();
+        assert_eq!(disk.properties().segment_bytes, 64 << 10);
+        let roots = block_on(disk.load_root()).unwrap().records;
+        assert_eq!(roots, [vec![1; 512], vec![1; 512]]);
+    }
+
+    #[test]
+    fn a_name_taken_while_the_file_was_begun_is_not_overwritten() {
+        let (_directory, path) = place();
+        let disk = small().create(&path).unwrap();
+        fs::write(&path, "another").unwrap();
+        let error = publish(&disk, 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"another");
+    }
+
+    #[test]
+    fn a_second_opener_is_refused_and_the_path_named() {
+        let (_directory, path) = place();
+        let disk = created(&path);
+        let mut reading = small();
+        reading.read_only = true;
+        for options in [small(), reading.clone()] {
+            let error = options.open(&path).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Locked);
+            assert!(error.to_string().contains(path.to_str().unwrap()));
+        }
+        drop(disk);
+        let first = reading.open(&path).unwrap();
+        let second = reading.open(&path).unwrap();
+        assert_eq!(small().open(&path).err().unwrap().kind(), ErrorKind::Locked);
+        drop(first);
+        let refused = block_on(second.save(vec![page(0, 0, vec![1])], false));
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ReadOnly);
+        assert!(second.properties().read_only);
+        drop(second);
+        small().open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_store_is_refused_untouched_and_named() {
+        let (directory, path) = place();
+        let mut later = vec![0; SEGMENTS_AT as usize];
+        let mut header = Header {
+            segment_bytes: 64 << 10,
+            sector_bytes: 512,
+            file: [1; 16],
+        }
+        .to_bytes();
+        header[8] = 7;
+        let checksum = crc32fast::hash(&header[..508]);
+        header[508..].copy_from_slice(&checksum.to_le_bytes());
+        later[..512].copy_from_slice(&header);
+        for (content, kind, says) in [
+            (vec![], ErrorKind::Corrupt, "empty"),
+            (vec![b'x'; 600], ErrorKind::Corrupt, "600 bytes"),
+            (vec![b'x'; 20000], ErrorKind::Corrupt, "Thunderhead"),
+            (later, ErrorKind::UnsupportedVersion, "version 7"),
+        ] {
+            fs::write(&path, &content).unwrap();
+            let error = FileDisk::open_or_create(&path).err().unwrap();
+            assert_eq!(error.kind(), kind, "{error}");
+            let message = error.to_string();
+            assert!(message.contains(says) && message.contains(path.to_str().unwrap()));
+            assert_eq!(fs::read(&path).unwrap(), content);
+        }
+        let place = directory.path();
+        for outcome in [FileDisk::open(place), FileDisk::create(place)] {
+            let error = outcome.err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            assert!(error.to_string().contains("directory"), "{error}");
+        }
+        let absent = FileDisk::open(directory.path().join("absent")).err();
+        assert_eq!(absent.unwrap().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_damaged_header_is_mended_from_its_copy() {
+        let (_directory, path) = place();
+        drop(created(&path));
+        let whole = fs::read(&path).unwrap();
+        for at in [20, 12288 + 100] {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 4;
+            fs::write(&path, &damaged).unwrap();
+            drop(small().open(&path).unwrap());
+            assert_eq!(fs::read(&path).unwrap(), whole);
+        }
+    }
+
+    #[test]
+    fn adjacent_pages_arrive_and_the_end_of_the_file_is_noticed() {
+        let (_directory, path) = place();
+        let disk = created(&path);
+        let bytes: Vec<u8> = (0..10_000u32).map(|at| (at % 251) as u8).collect();
+        let pages = vec![
+            page(1, 3000, bytes[3000..].to_vec()),
+            page(0, 100, vec![7; 10]),
+            page(1, 0, bytes[..3000].to_vec()),
+            page(1, 500, vec![]),
+        ];
+        for sync in [false, true] {
+            block_on(disk.save(pages.clone(), sync)).unwrap();
+            let back = block_on(disk.read(Address::new(1, 0), Buffer::zeroed(10_000))).unwrap();
+            assert_eq!(back.as_slice(), bytes);
+        }
+        let past = block_on(disk.read(Address::new(1, 9_999), Buffer::zeroed(2))).unwrap_err();
+        assert_eq!(past.kind(), ErrorKind::Corrupt);
+        assert_eq!(past.extent(), Some(extent(1, 9_999, 2)));
+        assert!(past.to_string().contains(path.to_str().unwrap()));
+        let straddling = block_on(disk.save(vec![page(0, 65_535, vec![1; 2])], false));
+        assert_eq!(straddling.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn a_released_tail_shortens_the_file_and_a_released_middle_reads_as_zeros() {
+        let (_directory, path) = place();
+        let disk = created(&path);
+        block_on(disk.prepare(extent(1, 0, 64 << 10))).unwrap();
+        let end = SEGMENTS_AT + (128 << 10);
+        assert_eq!(fs::metadata(&path).unwrap().len(), end);
+        block_on(disk.save(vec![page(1, 0, vec![1; 64 << 10])], true)).unwrap();
+        let releases = [
+            (1, 48 << 10, 8 << 10),
+            (1, 56 << 10, 8 << 10),
+            (1, 512, 8192),
+        ];
+        let releases = releases.map(|(segment, offset, length)| Release {
+            extent: extent(segment, offset, length),
+        });
+        block_on(disk.release(releases.to_vec())).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), end - (16 << 10));
+        let back = block_on(disk.read(Address::new(1, 0), Buffer::zeroed(16 << 10))).unwrap();
+        let back = back.into_vec();
+        assert!(back[..4096].iter().all(|byte| *byte == 1));
+        assert!(back[8192..].iter().all(|byte| *byte == 1));
+        // The one whole block of the third range is gone, where the file system can.
+        let middle = &back[4096..8192];
+        assert!(middle.iter().all(|byte| *byte == middle[0]));
+    }
+
+    #[test]
+    fn a_deposed_writer_and_a_version_that_would_replace_the_newer_root_are_refused() {
+        let (_directory, path) = place();
+        let disk = created(&path);
+        publish(&disk, 2).unwrap();
+        let publish = |expected, version| {
+            let record = Bytes::from_static(&[9; 512]);
+            block_on(disk.publish_root(RootVersion(expected), RootVersion(version), record))
+        };
+        assert_eq!(publish(1, 2).unwrap_err().kind(), ErrorKind::Fenced);
+        let error = publish(2, 4).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        let roots = block_on(disk.load_root()).unwrap().records;
+        assert_eq!(roots, [vec![2; 512], vec![1; 512]]);
+    }
+}
