@@ -5,16 +5,19 @@
 //! give that, a file, memory, an object store, can be a [`DiskModel`].
 //!
 //! * [`FileDisk`]: one file. [`layout`] draws it byte by byte.
+//! * [`MemoryDisk`]: memory, for tests and caches.
 //! * `MappedDisk`, with the feature `mapped`: one file, read through maps.
 
 mod blocking;
 mod file;
 pub mod layout;
+mod memory;
 mod model;
 mod pool;
 mod raw;
 
 pub(crate) use blocking::{block_on, in_blocking_face};
 pub use file::{FileDisk, FileDiskOptions};
+pub use memory::MemoryDisk;
 pub(crate) use model::Disk;
 pub use model::{Buffer, DiskModel, Page, Properties, Release, Roots};
