@@ -15,9 +15,13 @@ mod memory;
 mod model;
 mod pool;
 mod raw;
+#[cfg(any(test, feature = "simulation"))]
+mod simulated;
 
 pub(crate) use blocking::{block_on, in_blocking_face};
 pub use file::{FileDisk, FileDiskOptions};
 pub use memory::MemoryDisk;
 pub(crate) use model::Disk;
 pub use model::{Buffer, DiskModel, Page, Properties, Release, Roots};
+#[cfg(any(test, feature = "simulation"))]
+pub use simulated::{Fails, SimulatedMachine};
