@@ -537,7 +537,7 @@ impl Inner {
         }
         // An even distance would replace the newer of the two roots.
         let distance = version.0.saturating_sub(expected.0);
-        if distance % 2 == 0 || record.len() != ROOT_RECORD_BYTES {
+        if distance.is_multiple_of(2) || record.len() != ROOT_RECORD_BYTES {
             return Err(Error::invalid(format!(
                 "publishing root {} of {} bytes after root {}",
                 version.0,

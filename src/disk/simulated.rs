@@ -58,7 +58,7 @@ struct State {
     /// What processes see.
     visible: Content,
     /// What sectors were since they were last known to be durable, oldest first.
-    unsynced: BTreeMap<u64, Vec<(u64, Arc<[u8]>)>>,
+    unsynced: BTreeMap<u64, Vec<Change>>,
     /// What the length was, likewise.
     unsynced_lengths: Vec<(u64, u64)>,
     /// The file has its name.
@@ -72,6 +72,9 @@ struct State {
     lock_exclusive: bool,
     locks_shared: usize,
 }
+
+/// What a call made of a sector.
+type Change = (u64, Arc<[u8]>);
 
 #[derive(Clone, Default)]
 struct Content {
