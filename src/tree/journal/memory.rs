@@ -210,6 +210,7 @@ impl Journal {
         for &(_, index) in &writer.order {
             list.insert(&mut writer.finger, index);
         }
+        list.renew_directory(&mut writer.finger);
         // A large batch is the exception: its memory is not kept.
         writer.order.shrink_to(1 << 10);
     }

@@ -21,11 +21,13 @@
 //!
 //! * `memory`: [`Journal`] itself: appending, looking up, iterating.
 //! * `skip_list`: the ordered index.
+//! * `directory`: where a search enters it.
 //! * `ranges`: the range deletes.
 //! * `filter`: tells quickly that a key has no operation.
 //! * `chunks`: storage that grows while it is read.
 
 mod chunks;
+mod directory;
 mod filter;
 mod memory;
 mod ranges;

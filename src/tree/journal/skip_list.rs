@@ -8,6 +8,9 @@
 //! stored with release order, from the bottom level up. A reader that follows a link with acquire
 //! order therefore sees a whole node, and can go down from wherever it is. Nodes are never removed.
 //! One writer at a time: the lock is the caller's.
+//!
+//! A search enters by the [`Directory`], if there is one, and goes up again from there as far as it
+//! pays, so that it takes few steps wherever the newest nodes are.
 
 use std::cmp::Ordering;
 use std::sync::OnceLock;
@@ -17,11 +20,21 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use bytes::Bytes;
 
 use super::chunks::Chunks;
+use super::directory::Directory;
 use crate::format::SequenceNumber;
 use crate::format::record::Tag;
 
 /// A quarter of the nodes of a level reach the next: enough for 4¹² nodes.
 pub(super) const HEIGHT_MAX: usize = 12;
+
+/// The level whose nodes a directory names.
+const DIRECTORY_LEVEL: usize = 1;
+
+/// From this many nodes on there is a directory; another one each time there are twice as many.
+const DIRECTORY_NODES_MIN: u32 = 256;
+
+/// One for each power of two from the least number of nodes to the greatest.
+const DIRECTORIES: usize = 33 - DIRECTORY_NODES_MIN.ilog2() as usize;
 
 /// Levels whose links stand in the node itself.
 const LEVELS_INLINE: usize = 7;
@@ -149,9 +162,13 @@ impl<'k> Probe<'k> {
 pub(super) struct Finger {
     /// Of each level the last node with a smaller key than `last` has.
     path: [u32; HEIGHT_MAX],
+    /// The levels for which the path is known.
+    known: usize,
     last: u32,
     random: u64,
     towers: u32,
+    nodes: u32,
+    directories: u32,
 }
 
 /// The nodes, the buffers their records stand in, and the links between them.
@@ -160,6 +177,9 @@ pub(super) struct SkipList {
     towers: Chunks<AtomicU32>,
     buffers: Chunks<OnceLock<Bytes>>,
     height: AtomicU32,
+    directories: [OnceLock<Directory>; DIRECTORIES],
+    /// How many there are: the last one is in use.
+    directory_count: AtomicU32,
 }
 
 impl SkipList {
@@ -169,15 +189,21 @@ impl SkipList {
             towers: Chunks::new(),
             buffers: Chunks::new(),
             height: AtomicU32::new(1),
+            directories: [const { OnceLock::new() }; DIRECTORIES],
+            directory_count: AtomicU32::new(0),
         };
-        list.nodes.made(FRONT);
+        let front = list.nodes.made(FRONT);
+        front.add_to_shape((HEIGHT_MAX as u32) << HEIGHT_SHIFT);
         let towers = (HEIGHT_MAX - LEVELS_INLINE) as u32;
         (0..towers).for_each(|link| _ = list.towers.made(link));
         let finger = Finger {
             path: [FRONT; HEIGHT_MAX],
+            known: HEIGHT_MAX,
             last: FRONT,
             random: 0x9E37_79B9_7F4A_7C15,
             towers,
+            nodes: 0,
+            directories: 0,
         };
         (list, finger)
     }
@@ -250,13 +276,38 @@ impl SkipList {
         self.next(FRONT)
     }
 
-    /// The last node that stands before a place, and the one after it. The question must be
-    /// answered with yes for a beginning of the list and with no for the rest.
+    /// A node with a smaller key to begin a search at, and the level at which nothing stands
+    /// between the two but at most one step.
     #[inline]
-    fn find(&self, before: impl Fn(&Node) -> bool) -> (u32, u32) {
-        let (mut index, mut node) = (FRONT, self.node(FRONT));
+    fn enter(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> (u32, usize) {
+        let top = self.height.load(Acquire) as usize - 1;
+        let count = self.directory_count.load(Acquire) as usize;
+        let directory = count
+            .checked_sub(1)
+            .and_then(|last| self.directories[last].get());
+        let Some(mut index) = directory.and_then(|directory| directory.before(key)) else {
+            return (FRONT, top);
+        };
+        let mut node = self.node(index);
+        loop {
+            let level = (node.height() - 1).min(top);
+            let next = self.link(node, level).load(Acquire);
+            if next == FRONT || !before(self.node(next)) {
+                return (index, level);
+            }
+            (index, node) = (next, self.node(next));
+        }
+    }
+
+    /// The last node that stands before a place, and the one after it. The question must be
+    /// answered with yes for a beginning of the list, which includes all smaller keys than the
+    /// given one, and with no for the rest.
+    #[inline]
+    fn find(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> (u32, u32) {
+        let (mut index, top) = self.enter(key, &before);
+        let mut node = self.node(index);
         let mut after = FRONT;
-        for level in (0..self.height.load(Acquire) as usize).rev() {
+        for level in (0..=top).rev() {
             loop {
                 let next = self.link(node, level).load(Acquire);
                 // The same node often ends several levels.
@@ -278,7 +329,7 @@ impl SkipList {
     /// above the bound.
     #[inline]
     pub(super) fn at_or_after(&self, probe: &Probe<'_>, bound: SequenceNumber) -> Option<u32> {
-        let (_, after) = self.find(|node| match self.compare(node, probe) {
+        let (_, after) = self.find(probe.key, |node| match self.compare(node, probe) {
             Ordering::Less => true,
             Ordering::Equal => node.sequence() > bound,
             Ordering::Greater => false,
@@ -288,28 +339,34 @@ impl SkipList {
 
     /// The first node whose key is greater.
     pub(super) fn after(&self, probe: &Probe<'_>) -> Option<u32> {
-        let (_, after) = self.find(|node| self.compare(node, probe) != Ordering::Greater);
+        let (_, after) = self.find(probe.key, |node| {
+            self.compare(node, probe) != Ordering::Greater
+        });
         (after != FRONT).then_some(after)
     }
 
     /// The newest node of the greatest key that is smaller.
     pub(super) fn before(&self, probe: &Probe<'_>) -> Option<u32> {
-        self.newest(|node| self.compare(node, probe) == Ordering::Less)
+        self.newest(probe.key, |node| {
+            self.compare(node, probe) == Ordering::Less
+        })
     }
 
     /// The newest node of the greatest key that is not greater.
     pub(super) fn at_or_before(&self, probe: &Probe<'_>) -> Option<u32> {
-        self.newest(|node| self.compare(node, probe) != Ordering::Greater)
+        self.newest(probe.key, |node| {
+            self.compare(node, probe) != Ordering::Greater
+        })
     }
 
     /// The newest node of the greatest key.
     pub(super) fn last(&self) -> Option<u32> {
-        self.newest(|_| true)
+        self.newest(&[], |_| true)
     }
 
     /// The newest node of the key of the last node that stands before a place.
-    fn newest(&self, before: impl Fn(&Node) -> bool) -> Option<u32> {
-        let (index, _) = self.find(before);
+    fn newest(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> Option<u32> {
+        let (index, _) = self.find(key, before);
         if index == FRONT {
             return None;
         }
@@ -327,7 +384,8 @@ impl SkipList {
             head: node.head(),
             key: self.key(node),
         };
-        self.locate(finger, &probe);
+        let height = finger.choose_height();
+        self.locate(finger, &probe, height);
         let next = self.node(finger.path[0]).links[0].load(Relaxed);
         if next != FRONT {
             let older = self.node(next);
@@ -336,7 +394,6 @@ impl SkipList {
                 older.add_to_shape(HAS_NEWER);
             }
         }
-        let height = finger.choose_height();
         node.add_to_shape((height as u32) << HEIGHT_SHIFT);
         if height > LEVELS_INLINE {
             node.tower.store(finger.towers, Relaxed);
@@ -357,44 +414,72 @@ impl SkipList {
             self.height.store(height as u32, Release);
         }
         finger.last = index;
+        finger.nodes += 1;
     }
 
-    /// Makes the finger's path that of a key.
-    fn locate(&self, finger: &mut Finger, probe: &Probe<'_>) {
-        let top = self.height.load(Relaxed) as usize - 1;
+    /// Makes the finger's path that of a key, for at least so many levels.
+    fn locate(&self, finger: &mut Finger, probe: &Probe<'_>, levels: usize) {
         let order = match finger.last {
             FRONT => Ordering::Greater,
             last => self.compare(self.node(last), probe),
         };
-        let mut level = top;
-        match order {
-            Ordering::Equal => return,
-            Ordering::Greater => finger.path = [FRONT; HEIGHT_MAX],
-            Ordering::Less => {
+        let near = match order {
+            Ordering::Equal if levels <= finger.known => return,
+            Ordering::Less if levels <= finger.known => {
                 let height = self.node(finger.last).height();
                 finger.path[..height].fill(finger.last);
                 // Where nothing stands between the finger and the key, nothing does further up.
-                level = (0..=top.min(3))
+                (0..finger.known.min(4))
                     .find(|&level| self.follower(finger.path[level], level, probe).is_none())
-                    .unwrap_or(top);
             }
-        }
-        let mut before = finger.path[level];
-        loop {
+            _ => None,
+        };
+        let level = near.unwrap_or_else(|| {
+            let smaller = |node: &Node| self.compare(node, probe) == Ordering::Less;
+            let (mut index, mut level) = self.enter(probe.key, smaller);
+            if level + 1 < levels {
+                (index, level) = (FRONT, self.height.load(Relaxed) as usize - 1);
+            }
+            // Levels above the highest in use have nothing behind their front.
+            finger.path = [FRONT; HEIGHT_MAX];
+            finger.known = if index == FRONT {
+                HEIGHT_MAX
+            } else {
+                level + 1
+            };
+            finger.path[..=level].fill(index);
+            level
+        });
+        let mut left = None;
+        for level in (0..=level).rev() {
+            // As long as the path is not left, it is at least as far here as it was above.
+            let mut before = left.unwrap_or(finger.path[level]);
             while let Some(next) = self.follower(before, level, probe) {
                 before = next;
+                left = Some(next);
             }
-            let unmoved = before == finger.path[level];
             finger.path[level] = before;
-            if level == 0 {
-                return;
-            }
-            level -= 1;
-            if unmoved {
-                // The finger is at least as far here as it was above.
-                before = finger.path[level];
-            }
         }
+    }
+
+    /// Makes a new directory if the list has grown enough.
+    pub(super) fn renew_directory(&self, finger: &mut Finger) {
+        let bits = (finger.nodes / DIRECTORY_NODES_MIN).checked_ilog2();
+        let due = bits.map_or(0, |bits| bits + 1);
+        if due <= finger.directories {
+            return;
+        }
+        finger.directories = due;
+        let next = |&index: &u32| {
+            let next = self.link(self.node(index), DIRECTORY_LEVEL).load(Relaxed);
+            (next != FRONT).then_some(next)
+        };
+        let nodes = std::iter::successors(next(&FRONT), next).collect();
+        let directory = Directory::new(nodes, |index| self.key(self.node(index)));
+        let count = self.directory_count.load(Relaxed);
+        let slot = &self.directories[count as usize];
+        assert!(slot.set(directory).is_ok(), "a directory is made once");
+        self.directory_count.store(count + 1, Release);
     }
 
     /// The next node of a level if its key is smaller.
@@ -407,7 +492,11 @@ impl SkipList {
 
     /// The memory that nodes and links take, without the buffers' contents.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.nodes.memory_bytes() + self.towers.memory_bytes() + self.buffers.memory_bytes()
+        let directories = self.directories.iter().filter_map(OnceLock::get);
+        self.nodes.memory_bytes()
+            + self.towers.memory_bytes()
+            + self.buffers.memory_bytes()
+            + directories.map(Directory::memory_bytes).sum::<usize>()
     }
 }
 
