@@ -7,6 +7,7 @@ mod error;
 pub mod format;
 mod log;
 mod space;
+mod transaction;
 mod tree;
 mod value;
 
