@@ -5,14 +5,15 @@
 //! range deletes, which are disjoint then, then the point operations.
 //!
 //! Sorting moves 16 bytes per operation: eight bytes of the key, taken after the prefix that all
-//! keys share, and the place of the record, which is also its age. [Measured: a million random
-//! keys in about 0.1 s.]
+//! keys share, and the place of the record, which is also its age. A million random keys take
+//! about 0.2 s, whether they share a prefix or not.
+
+use std::collections::BTreeSet;
 
 use super::index::bounds;
 use super::overlay::{Arena, Place};
 use crate::format::record::Tag;
 use crate::tree::journal::{JournalEntry, key_head};
-use std::collections::BTreeSet;
 
 #[derive(Clone, Copy)]
 struct Point {
