@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::filter::Filter;
 use super::ranges::RangeDeletes;
-use super::skip_list::{Described, Finger, Probe, SkipList};
+use super::skip_list::{Described, Finger, Head, Probe, SkipList};
 use crate::error::{Error, Result};
 use crate::format::SequenceNumber;
 use crate::format::record::{KEY_BYTES_MAX, Record, Tag, hash_key, read_range_end};
@@ -70,7 +70,7 @@ struct Writer {
     finger: Finger,
     next_node: u32,
     next_buffer: u32,
-    order: Vec<(u64, u32)>,
+    order: Vec<(Head, u32)>,
 }
 
 /// The newest operations of one tree, in memory. See the [module](super).

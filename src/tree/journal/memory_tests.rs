@@ -67,16 +67,16 @@ impl Model {
     }
 }
 
-/// Few keys, many of them beginnings of each other, some longer than a head.
+/// Few keys, many of them beginnings of each other, some equal for longer than a node's head.
 fn random_key(random: &mut fastrand::Rng) -> Vec<u8> {
-    let length = if random.u8(..4) == 0 {
-        random.usize(..20)
-    } else {
-        random.usize(..4)
+    let mut key = match random.u8(..6) {
+        0 => vec![0; random.usize(..30)],
+        1 => b"a long beginning that many share"[..random.usize(..33)].to_vec(),
+        _ => Vec::new(),
     };
-    (0..length)
-        .map(|_| [0, 1, b'a', 255][random.usize(..4)])
-        .collect()
+    let rest = 0..random.usize(..4);
+    key.extend(rest.map(|_| [0, 1, b'a', 255][random.usize(..4)]));
+    key
 }
 
 fn version(entry: JournalEntry<'_>) -> Version {

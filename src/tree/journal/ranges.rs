@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};
 
 use super::chunks::Chunks;
 use super::memory::JournalRangeDelete;
-use super::skip_list::{Probe, SkipList};
+use super::skip_list::{SkipList, key_head};
 use crate::format::SequenceNumber;
 use crate::format::record::read_range_end;
 
@@ -46,8 +46,8 @@ impl RangeDeletes {
         let count = self.count.load(Acquire);
         let place = Place {
             index,
-            low_head: Probe::new(low).head,
-            end_head: end.map_or(u64::MAX, |end| Probe::new(end).head),
+            low_head: key_head(low),
+            end_head: end.map_or(u64::MAX, key_head),
         };
         let slot = self.places.made(count);
         assert!(slot.set(place).is_ok(), "a place is filled once");
@@ -67,7 +67,7 @@ impl RangeDeletes {
         if count == 0 {
             return None;
         }
-        let head = Probe::new(key).head;
+        let head = key_head(key);
         let newest_first = (0..count).rev().map(|number| self.place(number));
         newest_first
             .take_while(|place| place.index > above)

@@ -1,7 +1,7 @@
 //! The ordered index of a journal: a skip list (Pugh 1990) whose links are numbers.
 //!
 //! A node is one cache line: the first bytes of its key, where the record stands, and the links of
-//! its lower levels; the rare tall towers continue in a pool. Order: key ascending, then newest
+//! its lower levels; the few taller towers continue in a pool. Order: key ascending, then newest
 //! first. A new node of a key always goes before the older ones, so a search needs the key only.
 //!
 //! *Publication.* A node is filled and all its own links are set before the first link to it is
@@ -37,7 +37,7 @@ const DIRECTORY_NODES_MIN: u32 = 256;
 const DIRECTORIES: usize = 33 - DIRECTORY_NODES_MIN.ilog2() as usize;
 
 /// Levels whose links stand in the node itself.
-const LEVELS_INLINE: usize = 7;
+const LEVELS_INLINE: usize = 3;
 
 /// The sentinel in front of all nodes. As a link, its number means that there is no further node.
 const FRONT: u32 = 0;
@@ -51,11 +51,16 @@ const HAS_OLDER: u32 = 1 << 24;
 const HAS_NEWER: u32 = 1 << 25;
 const HEIGHT_SHIFT: u32 = 28;
 
+/// So many words of a key stand in its node: keys that differ there, and all keys that end there,
+/// are compared without a look at the record.
+const HEAD_WORDS: usize = 3;
+const HEAD_BYTES: usize = 8 * HEAD_WORDS;
+
 /// An operation's place in the index.
 #[derive(Default)]
 #[repr(align(64))]
 pub(super) struct Node {
-    head: AtomicU64,
+    head: [AtomicU64; HEAD_WORDS],
     sequence: AtomicU64,
     buffer: AtomicU32,
     key_offset: AtomicU32,
@@ -82,7 +87,9 @@ impl Node {
     pub(super) fn fill(&self, described: &Described<'_>) {
         let key_bytes = described.key.len() as u32;
         debug_assert!(key_bytes <= KEY_BYTES_MASK);
-        self.head.store(key_head(described.key), Relaxed);
+        for (word, value) in self.head.iter().zip(Probe::new(described.key).head) {
+            word.store(value, Relaxed);
+        }
         self.sequence.store(described.sequence.0, Relaxed);
         self.buffer.store(described.buffer, Relaxed);
         self.key_offset.store(described.key_offset, Relaxed);
@@ -92,8 +99,8 @@ impl Node {
     }
 
     #[inline]
-    pub(super) fn head(&self) -> u64 {
-        self.head.load(Relaxed)
+    pub(super) fn head(&self) -> Head {
+        self.head.each_ref().map(|word| word.load(Relaxed))
     }
 
     #[inline]
@@ -143,17 +150,21 @@ pub(crate) fn key_head(key: &[u8]) -> u64 {
     }
 }
 
+/// The beginning of a key as words that order like it.
+pub(super) type Head = [u64; HEAD_WORDS];
+
 /// A key to compare with, its head taken once.
 #[derive(Clone, Copy)]
-pub(crate) struct Probe<'k> {
-    pub(crate) head: u64,
-    pub(crate) key: &'k [u8],
+pub(super) struct Probe<'k> {
+    pub(super) head: Head,
+    pub(super) key: &'k [u8],
 }
 
 impl<'k> Probe<'k> {
     #[inline]
-    pub(crate) fn new(key: &'k [u8]) -> Self {
-        let head = key_head(key);
+    pub(super) fn new(key: &'k [u8]) -> Self {
+        let word = |number: usize| key.get(8 * number..).map_or(0, key_head);
+        let head = std::array::from_fn(word);
         Self { head, key }
     }
 }
@@ -243,15 +254,19 @@ impl SkipList {
 
     #[inline]
     pub(super) fn compare(&self, node: &Node, probe: &Probe<'_>) -> Ordering {
-        node.head().cmp(&probe.head).then_with(|| {
-            let key_bytes = node.key_bytes();
-            if key_bytes <= 8 && probe.key.len() <= 8 {
-                // Equal but for zeros at the end of the longer one, which is the greater.
-                key_bytes.cmp(&probe.key.len())
-            } else {
-                self.key(node).cmp(probe.key)
+        for (word, other) in node.head.iter().zip(&probe.head) {
+            match word.load(Relaxed).cmp(other) {
+                Ordering::Equal => {}
+                unequal => return unequal,
             }
-        })
+        }
+        let (left, right) = (node.key_bytes(), probe.key.len());
+        if left.min(right) <= HEAD_BYTES {
+            // Equal but for what the longer one has after the shorter one and, perhaps, zeros.
+            left.cmp(&right)
+        } else {
+            self.key(node)[HEAD_BYTES..].cmp(&probe.key[HEAD_BYTES..])
+        }
     }
 
     #[inline]
