@@ -23,6 +23,8 @@ mod pins;
 mod recycle;
 mod segments;
 
+#[cfg(test)]
+mod simulation;
 mod tail;
 #[cfg(test)]
 mod tests;
