@@ -118,7 +118,9 @@ impl Inner {
                     from = number + 1;
                 }
             }
-            self.segments.exhausted = sectors;
+            if !avoiding || self.avoided.is_empty() {
+                self.segments.exhausted = sectors;
+            }
         }
         let worth = sectors.max(self.segments.geometry.sectors / WORTH_LOADING);
         let unloaded = |least: u32| {

@@ -67,7 +67,8 @@ pub(crate) struct Statistics {
 /// Allocates and frees the extents of a store. All of it may be called from any thread.
 pub(crate) struct Space {
     inner: Mutex<Inner>,
-    loader: Loader,
+    /// `None`: all maps stay in memory.
+    loader: Option<Loader>,
     geometry: Geometry,
 }
 
@@ -97,9 +98,10 @@ impl Inner {
 }
 
 impl Space {
-    /// The space of an empty store. Segments are added as they are needed.
+    /// The space of an empty store that keeps all maps in memory. Segments are added as they are
+    /// needed. A store whose maps are written somewhere begins with [`Self::open`] and no segments.
     pub(crate) fn new(properties: &Properties) -> Self {
-        Self::with_segments(Geometry::new(properties), 0, Box::new(|_| Ok(None)))
+        Self::with_segments(Geometry::new(properties), 0, None)
     }
 
     /// The space of a store that has `segments` segments, whose maps come from `loader`.
@@ -122,10 +124,10 @@ impl Space {
                     geometry.segments_max
                 ))
             })?;
-        Ok(Self::with_segments(geometry, count, loader))
+        Ok(Self::with_segments(geometry, count, Some(loader)))
     }
 
-    fn with_segments(geometry: Geometry, count: u32, loader: Loader) -> Self {
+    fn with_segments(geometry: Geometry, count: u32, loader: Option<Loader>) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 segments: Segments::new(geometry.clone(), count),
@@ -178,7 +180,10 @@ impl Space {
                 return Ok(inner);
             };
             drop(inner);
-            let bytes = (self.loader)(number)?;
+            let bytes = match &self.loader {
+                Some(loader) => loader(number)?,
+                None => None,
+            };
             let map = Map::decode(bytes.as_deref().unwrap_or_default(), self.geometry.sectors)
                 .map_err(|error| error.while_doing(&format!("loading segment {number}")))?;
             self.lock().segments.install(number, unloads, map)?;
@@ -316,6 +321,9 @@ impl Space {
     /// Forgets maps that equal what is on the disk, so that at most about `segments` are in memory.
     /// Called after a root was published, while no checkpoint is under way.
     pub(crate) fn evict(&self, segments: usize) {
+        if self.loader.is_none() {
+            return;
+        }
         let inner = &mut *self.lock();
         let spared = inner.cursors.map(|cursor| cursor.segment);
         inner.segments.evict(segments, &spared);

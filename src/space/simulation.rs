@@ -67,6 +67,11 @@ struct Root {
 
 type Maps = Arc<Mutex<BTreeMap<u32, Vec<u8>>>>;
 
+fn loader(maps: &Maps) -> Loader {
+    let maps = maps.clone();
+    Box::new(move |segment| Ok(maps.lock().unwrap().get(&segment).cloned()))
+}
+
 struct Store {
     seed: u64,
     random: fastrand::Rng,
@@ -92,12 +97,13 @@ impl Store {
     fn new(seed: u64) -> Self {
         let mut properties = Properties::new(SEGMENT_SECTORS * SECTOR);
         properties.capacity_bytes = Some(10 * u64::from(SEGMENT_SECTORS * SECTOR) + 7 * 512);
+        let maps = Maps::default();
         Self {
             seed,
             random: fastrand::Rng::with_seed(seed),
-            space: Space::new(&properties),
+            space: Space::open(&properties, 0, loader(&maps)).unwrap(),
             properties,
-            maps: Maps::default(),
+            maps,
             summary: BTreeMap::new(),
             written: HashMap::new(),
             writes: 0,
@@ -312,15 +318,13 @@ impl Store {
     fn give_back(&mut self) {
         let releases = self.space.releasable().unwrap();
         let done = self.random.bool();
+        self.use_other_extents();
         if done {
             for release in &releases {
                 for sector in sectors(release.extent) {
                     self.written.remove(&sector);
                 }
             }
-        }
-        if self.random.bool() {
-            self.use_other_extents();
         }
         self.space.released(&releases, done);
     }
@@ -329,9 +333,7 @@ impl Store {
         let index = self.random.usize(..self.roots.len());
         let root = self.roots[index].clone();
         self.maps = Arc::new(Mutex::new(root.maps.clone()));
-        let maps = self.maps.clone();
-        let load = move |segment| Ok(maps.lock().unwrap().get(&segment).cloned());
-        self.space = Space::open(&self.properties, root.segments, Box::new(load)).unwrap();
+        self.space = Space::open(&self.properties, root.segments, loader(&self.maps)).unwrap();
         self.summary = root.summary.clone();
         for (block, bytes) in &root.summary {
             self.space.apply_summary(*block, bytes).unwrap();
@@ -485,7 +487,7 @@ impl Store {
         for node in std::mem::take(&mut self.live) {
             self.drop_node(node);
         }
-        for node in self.tail_page.take() {
+        if let Some(node) = self.tail_page.take() {
             self.drop_node(node);
         }
         for _ in 0..4 {
