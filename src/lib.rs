@@ -6,6 +6,7 @@ pub mod disk;
 mod error;
 pub mod format;
 mod log;
+mod snapshot;
 mod space;
 mod transaction;
 mod tree;

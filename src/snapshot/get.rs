@@ -1,0 +1,124 @@
+//! Reading one key: journals first, newest first, then the tree.
+
+use smallvec::SmallVec;
+
+use super::version::Version;
+use crate::cache::Guard;
+use crate::error::Result;
+use crate::format::record::{Tag, hash_key};
+use crate::format::{PagePointer, SequenceNumber};
+use crate::tree::journal::{Found, Journal, Outcome};
+use crate::tree::merge::{Base, needs_below};
+use crate::tree::pages::{Expect, Pages};
+use crate::tree::search::{Chains, Step, search};
+
+/// What a version has for a key.
+pub(crate) enum Lookup<'g> {
+    Absent,
+    /// Stored like this.
+    Stored(Tag, &'g [u8]),
+    /// Put together from merge operands; still a chain if an operator is missing or the base is
+    /// off-tree.
+    Folded(Tag, Vec<u8>),
+    /// A page is needed first.
+    Need(PagePointer, Expect),
+}
+
+/// Asks one journal. `Some`: the search ends with this. Else `chains` may have grown.
+pub(crate) fn ask_journal<'j>(
+    journal: &'j Journal,
+    bound: SequenceNumber,
+    key: &[u8],
+    chains: &mut Chains,
+) -> Option<Option<(Tag, &'j [u8])>> {
+    let mut found: Found<'j> = SmallVec::new();
+    let outcome = journal.lookup(key, bound, &mut found);
+    for entry in found {
+        match entry.tag {
+            Tag::Delete => return Some(None),
+            Tag::Merge if needs_below(entry.payload) => chains.push(entry.payload.to_vec()),
+            tag => return Some(Some((tag, entry.payload))),
+        }
+    }
+    (outcome == Outcome::Ends).then_some(None)
+}
+
+/// Puts what was found under the operands that stand above it.
+pub(crate) fn fold_chains<'g>(
+    pages: &Pages,
+    key: &[u8],
+    stored: Option<(Tag, &'g [u8])>,
+    chains: &Chains,
+) -> Lookup<'g> {
+    let mut folded: Option<(Tag, Vec<u8>)> = None;
+    for chain in chains.iter().rev() {
+        let base = match (&folded, stored) {
+            (Some((tag, payload)), _) => Base::Stored(*tag, payload),
+            (None, Some((tag, payload))) => Base::Stored(tag, payload),
+            (None, None) => Base::Absent,
+        };
+        folded = Some(crate::tree::merge::fold(&pages.operators, key, base, chain));
+    }
+    match (folded, stored) {
+        (Some((tag, payload)), _) => Lookup::Folded(tag, payload),
+        (None, Some((tag, payload))) => Lookup::Stored(tag, payload),
+        (None, None) => Lookup::Absent,
+    }
+}
+
+/// Looks for a key in a version as of a sequence. Costs one descent, and a probe of a filter for
+/// each journal that is not empty.
+#[inline]
+pub(crate) fn lookup<'g>(
+    version: &'g Version,
+    bound: SequenceNumber,
+    key: &[u8],
+    guard: &'g Guard,
+) -> Result<Lookup<'g>> {
+    lookup_below(version, bound, key, Chains::new(), guard)
+}
+
+/// The same under operands that were found already, newest first.
+#[inline]
+pub(crate) fn lookup_below<'g>(
+    version: &'g Version,
+    bound: SequenceNumber,
+    key: &[u8],
+    mut chains: Chains,
+    guard: &'g Guard,
+) -> Result<Lookup<'g>> {
+    let pages = version.pages().as_ref();
+    let mut hash = None;
+    for journal in &version.journals {
+        if journal.is_empty() {
+            continue;
+        }
+        let hash = *hash.get_or_insert_with(|| hash_key(key));
+        if !journal.may_contain(hash) && !journal.has_range_deletes() {
+            continue;
+        }
+        if let Some(stored) = ask_journal(journal, bound, key, &mut chains) {
+            return Ok(fold_chains(pages, key, stored, &chains));
+        }
+    }
+    let step = search(
+        pages,
+        &version.root,
+        &version.root_hint,
+        key,
+        &mut chains,
+        guard,
+    )?;
+    let stored = match step {
+        Step::Found { tag, payload } => Some((tag, payload)),
+        Step::Absent => None,
+        Step::Need(pointer, expect) => return Ok(Lookup::Need(pointer, expect)),
+    };
+    if chains.is_empty() {
+        return Ok(match stored {
+            Some((tag, payload)) => Lookup::Stored(tag, payload),
+            None => Lookup::Absent,
+        });
+    }
+    Ok(fold_chains(pages, key, stored, &chains))
+}

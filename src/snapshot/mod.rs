@@ -1,0 +1,15 @@
+//! Versions of a store and how they are read: point reads, cursors, counts.
+
+mod count;
+mod cursor;
+mod get;
+#[cfg(test)]
+mod tests;
+mod value;
+mod version;
+
+pub(crate) use count::{count, nth};
+pub(crate) use cursor::{Cursor, Direction, Start, Stop};
+pub(crate) use get::{Lookup, lookup};
+pub(crate) use value::{CachedPages, load_value, read_part, stored_length};
+pub(crate) use version::{Layer, Version, View};

@@ -1,0 +1,475 @@
+//! Making pages of entries, operations and children: where to cut, and what to write.
+
+use std::borrow::Cow;
+
+use super::batches::Keys;
+use super::filter;
+use super::flush::{Flush, INTERIOR_BYTES_MAX, slice_flags};
+use super::interior::{Child, NodeParts, PENDING_UNIT_BYTES, RunParts, SliceParts};
+use super::merge::{Base, fold};
+use super::operation::{Batch, Operation, lose};
+use super::page::{
+    HEADER_BYTES, Kind, NewPage, NewSlot, Page, common_prefix, encode_table, finish, slot_bytes,
+};
+use super::pages::Expect;
+use super::slice;
+use crate::disk::block_on;
+use crate::error::Result;
+use crate::format::record::{Tag, hash_key};
+use crate::format::{PagePointer, SequenceNumber};
+use crate::space::Owner;
+use crate::value::{OffTree, Shape, ValueWriter};
+
+/// An entry on its way into a leaf.
+struct Entry<'a> {
+    key: &'a [u8],
+    tag: Tag,
+    payload: Cow<'a, [u8]>,
+}
+
+impl Entry<'_> {
+    fn bytes(&self) -> usize {
+        slot_bytes(self.key.len(), self.payload.len())
+    }
+}
+
+impl Flush<'_> {
+    /// Applies a batch to a leaf, or to nothing: the leaves that take its place.
+    pub(super) fn apply_to_leaf(
+        &mut self,
+        pointer: &PagePointer,
+        low: &[u8],
+        batch: Batch<'_>,
+    ) -> Result<Vec<Child>> {
+        let handle = match pointer.is_nothing() {
+            true => None,
+            false => Some(self.pages.load_waiting(pointer, Expect::Level(0))?),
+        };
+        let page = handle.as_ref().map(|handle| Page::new(handle.bytes()));
+        let keys = page.as_ref().map(Keys::of);
+        let slots = page.as_ref().map_or(0, Page::slots);
+        let mut entries = Vec::with_capacity(slots + batch.points.len());
+        let mut changed = false;
+        let mut appended = 0;
+        let mut points = batch.points.iter().peekable();
+        for index in 0..slots {
+            let (Some(page), Some(keys)) = (&page, &keys) else {
+                break;
+            };
+            let (key, slot) = (keys.get(index), page.slot(index));
+            while let Some(operation) = points.next_if(|operation| operation.key < key) {
+                changed |= self.enter(&mut entries, operation)?;
+            }
+            let mut base = Base::Stored(Page::tag(&slot), slot.payload);
+            if batch.covers(key) {
+                lose(Page::tag(&slot), slot.payload, &mut |payload| {
+                    self.drop_value(payload)
+                });
+                base = Base::Absent;
+                changed = true;
+            }
+            match (points.next_if(|operation| operation.key == key), base) {
+                (None, Base::Stored(tag, payload)) => {
+                    entries.push(Entry {
+                        key,
+                        tag,
+                        payload: Cow::Borrowed(payload),
+                    });
+                }
+                (None, _) => {}
+                (Some(operation), base) => {
+                    changed = true;
+                    self.replace(&mut entries, base, operation)?;
+                }
+            }
+        }
+        for operation in points {
+            let entered = self.enter(&mut entries, operation)?;
+            changed |= entered;
+            appended += usize::from(entered);
+        }
+        if !changed {
+            return Ok(match pointer.is_nothing() {
+                true => Vec::new(),
+                false => vec![Child {
+                    low: low.to_vec(),
+                    pointer: *pointer,
+                }],
+            });
+        }
+        if !pointer.is_nothing() {
+            self.drop_page(pointer);
+        }
+        let at_edge = appended * 2 > batch.points.len();
+        let newest = pointer.newest.max(batch.newest());
+        self.pack(&entries, low, newest, at_edge)
+    }
+
+    /// Enters an operation whose key the leaf does not have; says whether an entry came of it.
+    fn enter<'a>(
+        &mut self,
+        entries: &mut Vec<Entry<'a>>,
+        operation: &Operation<'a>,
+    ) -> Result<bool> {
+        if operation.tag == Tag::Delete {
+            return Ok(false);
+        }
+        self.replace(entries, Base::Absent, operation)?;
+        Ok(true)
+    }
+
+    /// Enters what an operation makes of an entry.
+    fn replace<'a>(
+        &mut self,
+        entries: &mut Vec<Entry<'a>>,
+        base: Base<'_>,
+        operation: &Operation<'a>,
+    ) -> Result<()> {
+        let key = operation.key;
+        let (tag, payload) = match operation.tag {
+            Tag::Merge => {
+                let folded = fold(&self.pages.operators, key, base, &operation.payload);
+                (folded.0, Cow::Owned(folded.1))
+            }
+            tag => {
+                if let Base::Stored(tag, payload) = base {
+                    lose(tag, payload, &mut |payload| self.drop_value(payload));
+                }
+                (tag, operation.payload.clone())
+            }
+        };
+        if tag == Tag::Delete {
+            return Ok(());
+        }
+        let too_large = payload.len() > self.pages.settings.inline_bytes_max as usize;
+        if tag == Tag::Inline && too_large {
+            let payload = self.store_value(&payload)?;
+            entries.push(Entry {
+                key,
+                tag: Tag::OffTree,
+                payload: Cow::Owned(payload),
+            });
+        } else {
+            entries.push(Entry { key, tag, payload });
+        }
+        Ok(())
+    }
+
+    /// Writes a value that outgrew its leaf.
+    fn store_value(&mut self, value: &[u8]) -> Result<Vec<u8>> {
+        let pages = self.pages;
+        let segment_bytes = pages.disk.properties().segment_bytes;
+        let shape = Shape::new(pages.settings.block_bytes, segment_bytes)?;
+        let urgency = self.urgency;
+        let allocate = |bytes| pages.space.allocate(bytes, Owner::Tree, urgency);
+        let disk = pages.disk.clone();
+        let mut writer = ValueWriter::new(disk, pages.store, self.birth, shape, allocate);
+        let written = block_on(async {
+            writer.write(value).await?;
+            writer.finish().await
+        });
+        match written {
+            Ok(written) => {
+                self.values.extend(written.extents);
+                Ok(written.value.to_payload().to_vec())
+            }
+            Err(error) => {
+                self.values.extend(writer.abandon().idle);
+                Err(error)
+            }
+        }
+    }
+
+    /// Joins two neighbouring leaves for which nothing is pending.
+    pub(super) fn join_leaves(
+        &mut self,
+        left: &PagePointer,
+        right: &PagePointer,
+        low: &[u8],
+    ) -> Result<Vec<Child>> {
+        let handles = [
+            self.pages.load_waiting(left, Expect::Level(0))?,
+            self.pages.load_waiting(right, Expect::Level(0))?,
+        ];
+        let views = handles.each_ref().map(|handle| Page::new(handle.bytes()));
+        let keys = views.each_ref().map(Keys::of);
+        let mut entries = Vec::with_capacity(views[0].slots() + views[1].slots());
+        for (page, keys) in views.iter().zip(&keys) {
+            for index in 0..page.slots() {
+                let slot = page.slot(index);
+                let payload = Cow::Borrowed(slot.payload);
+                entries.push(Entry {
+                    key: keys.get(index),
+                    tag: Page::tag(&slot),
+                    payload,
+                });
+            }
+        }
+        self.drop_page(left);
+        self.drop_page(right);
+        self.pack(&entries, low, left.newest.max(right.newest), false)
+    }
+
+    /// Makes leaves of entries.
+    fn pack(
+        &mut self,
+        entries: &[Entry<'_>],
+        low: &[u8],
+        newest: SequenceNumber,
+        at_edge: bool,
+    ) -> Result<Vec<Child>> {
+        let mut children = Vec::new();
+        let mut start = 0;
+        for end in self.cuts(entries, at_edge) {
+            let part = &entries[start..end];
+            let slots: Vec<NewSlot<'_>> = part
+                .iter()
+                .map(|entry| NewSlot {
+                    key: entry.key,
+                    tag: entry.tag as u8,
+                    payload: &entry.payload,
+                    sequence: SequenceNumber(0),
+                })
+                .collect();
+            let new = NewPage {
+                kind: Kind::Leaf,
+                level: 0,
+                birth: self.birth,
+                newest: SequenceNumber(0),
+                extra_count: 0,
+                runs: 0,
+            };
+            let page = finish(encode_table(&new, &slots));
+            let mut off_tree_bytes = 0u64;
+            for entry in part {
+                lose(entry.tag, &entry.payload, &mut |payload| {
+                    let length = OffTree::from_payload(payload).map_or(0, |value| value.length);
+                    off_tree_bytes = off_tree_bytes.saturating_add(length);
+                });
+            }
+            let summary = PagePointer {
+                newest,
+                entries: part.len() as u64,
+                off_tree_bytes,
+                ..PagePointer::NOTHING
+            };
+            let low = match start {
+                0 => low.to_vec(),
+                _ => separator(entries[start - 1].key, entries[start].key).to_vec(),
+            };
+            let pointer = self.make(page, summary, 0, 0)?;
+            children.push(Child { low, pointer });
+            start = end;
+        }
+        Ok(children)
+    }
+
+    /// Where the leaves of some entries end. Leaves are of even size, or full where entries were
+    /// appended at the end; near the ideal place the cut with the shortest separator wins.
+    fn cuts(&self, entries: &[Entry<'_>], at_edge: bool) -> Vec<usize> {
+        let settings = &self.pages.settings;
+        let slots_max = settings.leaf_slots_max as usize;
+        let Some(last) = entries.last() else {
+            return Vec::new();
+        };
+        // What all keys share, each leaf's keys share too: an upper bound of the sizes.
+        let shared = common_prefix(entries[0].key, last.key);
+        let overhead = HEADER_BYTES + shared.next_multiple_of(4);
+        let room = (settings.page_bytes as usize)
+            .saturating_sub(overhead)
+            .max(1);
+        let size = |entry: &Entry<'_>| entry.bytes() - shared.min(entry.key.len());
+        let total: usize = entries.iter().map(size).sum();
+        if total <= room && entries.len() <= slots_max {
+            return vec![entries.len()];
+        }
+        let leaves = total
+            .div_ceil(room)
+            .max(entries.len().div_ceil(slots_max))
+            .max(2);
+        let (target_bytes, target_slots) = match at_edge || leaves > 2 {
+            true => (room, slots_max),
+            false => (total.div_ceil(leaves), entries.len().div_ceil(leaves)),
+        };
+        let full = at_edge || leaves > 2;
+        let mut cuts = Vec::with_capacity(leaves + 1);
+        let (mut start, mut bytes, mut left) = (0, 0, total);
+        for (index, entry) in entries.iter().enumerate() {
+            let count = index - start;
+            let size = size(entry);
+            let over = bytes + size > if full { room } else { target_bytes };
+            let enough = count >= 4 || bytes + size > 2 * room;
+            if count > 0 && ((over && enough) || count >= target_slots) {
+                let cut = nearby_cut(entries, start, index, full);
+                cuts.push(cut);
+                bytes = entries[cut..index].iter().map(self::size_of(shared)).sum();
+                start = cut;
+                // The last two leaves share what is left when it would make a poor last one.
+                let rest = left + bytes;
+                if full && !at_edge && rest > room && rest < room + room / 2 {
+                    let half = halfway(entries, start, shared, rest / 2);
+                    if half > index
+                        && half < entries.len()
+                        && half - start <= slots_max
+                        && entries.len() - half <= slots_max
+                    {
+                        cuts.push(half);
+                        break;
+                    }
+                }
+            }
+            bytes += size;
+            left -= size;
+        }
+        cuts.push(entries.len());
+        cuts
+    }
+
+    /// Makes a run of what is pending for some of `children` children, in their order.
+    pub(super) fn build_run(
+        &mut self,
+        items: &[(usize, Batch<'_>)],
+        children: usize,
+    ) -> Result<RunParts> {
+        let settings = self.pages.settings;
+        let mut run = RunParts {
+            pending: vec![0; children],
+            ..RunParts::default()
+        };
+        let mut start = 0;
+        while start < items.len() {
+            let mut joined = items[start].1.clone();
+            let mut bytes = joined.bytes();
+            let mut end = start + 1;
+            while let Some((_, batch)) = items.get(end) {
+                bytes += batch.bytes();
+                let operations = joined.operations() + batch.operations();
+                if bytes > settings.slice_bytes as usize
+                    || operations > settings.slice_slots_max as usize
+                {
+                    break;
+                }
+                joined.deletes.extend_from_slice(&batch.deletes);
+                joined.points.extend_from_slice(&batch.points);
+                end += 1;
+            }
+            for (child, batch) in &items[start..end] {
+                let units = batch.bytes().div_ceil(PENDING_UNIT_BYTES);
+                run.pending[*child] = units.clamp(1, u16::MAX as usize) as u16;
+            }
+            run.live_operations += joined.operations() as u32;
+            let (first_child, last_child) = (items[start].0, items[end - 1].0);
+            run.slices
+                .push(self.make_slice(&joined, first_child, last_child)?);
+            start = end;
+        }
+        Ok(run)
+    }
+
+    fn make_slice(
+        &mut self,
+        batch: &Batch<'_>,
+        first_child: usize,
+        last_child: usize,
+    ) -> Result<SliceParts> {
+        let mut words = vec![0u64; filter::words_for(batch.points.len())];
+        for operation in &batch.points {
+            filter::add(&mut words, hash_key(operation.key));
+        }
+        let summary = PagePointer {
+            newest: batch.newest(),
+            entries: batch.operations() as u64,
+            ..PagePointer::NOTHING
+        };
+        let page = slice::encode(batch, self.birth);
+        let pointer = self.make(page, summary, 0, 0)?;
+        Ok(SliceParts {
+            pointer,
+            first_child,
+            last_child,
+            flags: slice_flags(batch),
+            filter: words.iter().flat_map(|word| word.to_le_bytes()).collect(),
+        })
+    }
+
+    /// Writes a node, or as many nodes as it takes.
+    pub(super) fn emit(&mut self, mut parts: NodeParts, level: u8) -> Result<Vec<Child>> {
+        let children = parts.children.len();
+        let children_max = self.pages.settings.children_max as usize;
+        let bytes = parts.encoded_bytes();
+        if children == 0 {
+            return Ok(Vec::new());
+        }
+        let nodes = children
+            .div_ceil(children_max)
+            .max(bytes.div_ceil(INTERIOR_BYTES_MAX).min(children / 4));
+        if nodes <= 1 {
+            let low = std::mem::take(&mut parts.children[0].low);
+            let hints = children + parts.runs.iter().map(|run| run.slices.len()).sum::<usize>();
+            let page = parts.encode(level, self.birth);
+            let pointer = self.make(page, parts.summary(), level, hints)?;
+            return Ok(vec![Child { low, pointer }]);
+        }
+        // Slices belong to one node: all are written anew. Nodes are seldom split.
+        let lows: Vec<Vec<u8>> = parts
+            .children
+            .iter()
+            .map(|child| child.low.clone())
+            .collect();
+        let mut made = Vec::new();
+        let mut start = 0;
+        for node in 0..nodes {
+            let end = children * (node + 1) / nodes;
+            let end_key = lows.get(end).map(Vec::as_slice);
+            let mut runs = Vec::new();
+            for run in &parts.runs {
+                let one = std::slice::from_ref(run);
+                runs.extend(self.rewrite(one, &lows, end_key, start..end)?);
+            }
+            let part = NodeParts {
+                children: parts.children[start..end].to_vec(),
+                runs,
+            };
+            made.extend(self.emit(part, level)?);
+            start = end;
+        }
+        for run in &parts.runs {
+            run.slices
+                .iter()
+                .for_each(|slice| self.drop_page(&slice.pointer));
+        }
+        Ok(made)
+    }
+}
+
+fn size_of(shared: usize) -> impl Fn(&Entry<'_>) -> usize {
+    move |entry| entry.bytes() - shared.min(entry.key.len())
+}
+
+/// The entry at which half of some bytes are passed.
+fn halfway(entries: &[Entry<'_>], start: usize, shared: usize, half: usize) -> usize {
+    let mut bytes = 0;
+    for (index, entry) in entries.iter().enumerate().skip(start) {
+        bytes += size_of(shared)(entry);
+        if bytes > half {
+            return index;
+        }
+    }
+    entries.len()
+}
+
+/// The place with the shortest separator among the last few before `index`: an eighth of the leaf
+/// where leaves are to be even, a thirty-second where they are to be full.
+fn nearby_cut(entries: &[Entry<'_>], start: usize, index: usize, full: bool) -> usize {
+    let window = (index - start) / if full { 32 } else { 8 };
+    (index - window..=index)
+        .rev()
+        .filter(|&cut| cut > start)
+        .min_by_key(|&cut| separator(entries[cut - 1].key, entries[cut].key).len())
+        .unwrap_or(index)
+}
+
+/// The shortest key above `left` and at or below `right`.
+pub(crate) fn separator<'a>(left: &[u8], right: &'a [u8]) -> &'a [u8] {
+    &right[..(common_prefix(left, right) + 1).min(right.len())]
+}

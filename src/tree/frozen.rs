@@ -1,0 +1,115 @@
+//! A root journal as a batch: per key what its operations come to.
+
+use std::borrow::Cow;
+
+use super::journal::Journal;
+use super::merge::{Base, Operators, fold};
+use super::operation::{Batch, Operation, RangeDelete, lose};
+use crate::format::SequenceNumber;
+use crate::format::record::Tag;
+
+/// The operations of a journal up to a sequence, folded. Payloads of off-tree values that nobody
+/// will see in the tree are handed to `lost`.
+pub(crate) fn frozen_batch<'j>(
+    journal: &'j Journal,
+    bound: SequenceNumber,
+    operators: &Operators,
+    lost: &mut dyn FnMut(&[u8]),
+) -> Batch<'j> {
+    let deletes = disjoint(journal, bound);
+    let mut points = Vec::with_capacity(journal.operations());
+    let mut position = journal.first();
+    while let Some(at) = position {
+        position = journal.next_key(at);
+        let Some(newest) = journal.visible(at, bound) else {
+            continue;
+        };
+        let key = journal.entry(at).key;
+        let covered = match deletes.is_empty() {
+            true => None,
+            false => journal.covering(key, bound),
+        };
+        points.extend(fold_key(journal, newest, covered, operators, lost));
+    }
+    Batch { deletes, points }
+}
+
+/// What the operations on one key come to.
+fn fold_key<'j>(
+    journal: &'j Journal,
+    newest: super::journal::JournalPosition,
+    covered: Option<u64>,
+    operators: &Operators,
+    lost: &mut dyn FnMut(&[u8]),
+) -> Option<Operation<'j>> {
+    let alive = |stamp: u64| covered.is_none_or(|covered| covered < stamp);
+    let first = journal.entry(newest);
+    let mut chains: Vec<&[u8]> = Vec::new();
+    let mut base = None;
+    let mut ended = false;
+    let mut position = Some(newest);
+    while let Some(at) = position {
+        position = journal.older(at);
+        let entry = journal.entry(at);
+        if ended || !alive(entry.stamp) {
+            // Only to free what it held.
+            lose(entry.tag, entry.payload, lost);
+            continue;
+        }
+        match entry.tag {
+            Tag::Merge => chains.push(entry.payload),
+            tag => {
+                base = Some((tag, entry.payload));
+                ended = true;
+            }
+        }
+    }
+    if !alive(first.stamp) {
+        return None;
+    }
+    let (mut tag, mut payload) = match base {
+        Some((tag, payload)) => (tag, Cow::Borrowed(payload)),
+        None => (Tag::Delete, Cow::Borrowed(&[][..])),
+    };
+    let mut under = match base {
+        Some((Tag::Delete, _)) => Base::Absent,
+        Some((tag, payload)) => Base::Stored(tag, payload),
+        None if covered.is_some() => Base::Absent,
+        None => Base::Below,
+    };
+    let mut folded;
+    for (index, chain) in chains.iter().rev().enumerate() {
+        if index == 0 && matches!(under, Base::Below) && chains.len() == 1 {
+            (tag, payload) = (Tag::Merge, Cow::Borrowed(*chain));
+            break;
+        }
+        folded = fold(operators, first.key, under, chain);
+        tag = folded.0;
+        payload = Cow::Owned(folded.1);
+        under = Base::Stored(tag, &payload);
+    }
+    Some(Operation {
+        key: first.key,
+        sequence: first.sequence,
+        tag,
+        payload,
+    })
+}
+
+/// The range deletes of a journal, united where they overlap.
+fn disjoint(journal: &Journal, bound: SequenceNumber) -> Vec<RangeDelete<'_>> {
+    if !journal.has_range_deletes() {
+        return Vec::new();
+    }
+    let mut all: Vec<RangeDelete<'_>> = journal
+        .range_deletes(bound)
+        .into_iter()
+        .map(|delete| RangeDelete {
+            low: delete.low,
+            end: delete.end,
+            sequence: delete.sequence,
+        })
+        .collect();
+    all.sort_by(|a, b| a.low.cmp(b.low));
+    super::operation::unite_sorted(all)
+}

@@ -1,0 +1,407 @@
+//! Merge operands: operations that say how a value changes, without knowing the value.
+//!
+//! A chain of them stands in the payload of [`Tag::Merge`]:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 1 | base: 0 whatever stands below; 1 nothing; 2 a stored value |
+//! | 1 | base 2: tag of the stored value |
+//! | varint | base 2: length of its payload |
+//! | … | base 2: its payload |
+//!
+//! and then any number of operands, oldest first:
+//!
+//! | bytes | field |
+//! | --- | --- |
+//! | 1 | length of the operator's name |
+//! | … | the name |
+//! | varint | the operator's version |
+//! | varint | length of the operand |
+//! | … | the operand |
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::bytes::{put_varint, read_varint};
+use crate::format::record::Tag;
+
+/// The longest name of an operator.
+pub(crate) const OPERATOR_NAME_BYTES_MAX: usize = 255;
+
+/// How operands change values: an associative function, known in the file by name and version.
+///
+/// Operands and values are of one kind: `merge(merge(a, b), c)` equals `merge(a, merge(b, c))`, and
+/// an operand merged into nothing is the value that it stands for. Operands are applied in the order
+/// of commits. The function has to be a function: same arguments, same result. It cannot delete.
+///
+/// If it panics while the store works in the background, the operands are kept as they are and
+/// tried again when the key is next read.
+pub trait MergeOperator: Send + Sync + 'static {
+    /// The name under which operands of this operator stand in the file; 1 to 255 bytes.
+    fn name(&self) -> &str;
+
+    /// The version of the operator, which stands in the file too. Operands of another version are
+    /// left alone, and reading them is an error.
+    fn version(&self) -> u32 {
+        1
+    }
+
+    /// Appends to `out` what becomes of `existing` when `operand` is merged into it. `existing` is a
+    /// value, or an older operand, or nothing.
+    fn merge(&self, key: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>);
+}
+
+/// The operators that are registered with a store.
+#[derive(Clone, Default)]
+pub(crate) struct Operators {
+    by_name: HashMap<String, Arc<dyn MergeOperator>>,
+}
+
+impl fmt::Debug for Operators {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.by_name.keys()).finish()
+    }
+}
+
+impl Operators {
+    pub(crate) fn register(&mut self, operator: Arc<dyn MergeOperator>) -> Result<()> {
+        let name = operator.name().to_owned();
+        if name.is_empty() || name.len() > OPERATOR_NAME_BYTES_MAX {
+            return Err(Error::invalid(
+                "the name of a merge operator has 1 to 255 bytes",
+            ));
+        }
+        if self.by_name.insert(name.clone(), operator).is_some() {
+            return Err(Error::invalid(format!(
+                "the merge operator {name:?} is registered twice"
+            )));
+        }
+        Ok(())
+    }
+
+    fn find(&self, operand: &Operand<'_>) -> Option<&dyn MergeOperator> {
+        let name = std::str::from_utf8(operand.name).ok()?;
+        let operator = self.by_name.get(name)?;
+        (u64::from(operator.version()) == operand.version).then_some(operator.as_ref())
+    }
+
+    /// The payload of an operation that merges one operand.
+    pub(crate) fn chain_of(&self, name: &str, operand: &[u8]) -> Result<Vec<u8>> {
+        let operator = self.by_name.get(name).ok_or_else(|| {
+            Error::new(
+                ErrorKind::OperatorMissing,
+                format!("the merge operator {name:?} is not registered with this store"),
+            )
+        })?;
+        let mut chain = vec![0];
+        let version = u64::from(operator.version());
+        Operand {
+            name: name.as_bytes(),
+            version,
+            bytes: operand,
+        }
+        .append_to(&mut chain);
+        Ok(chain)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Operand<'a> {
+    name: &'a [u8],
+    version: u64,
+    bytes: &'a [u8],
+}
+
+impl<'a> Operand<'a> {
+    fn append_to(&self, out: &mut Vec<u8>) {
+        out.push(self.name.len() as u8);
+        out.extend_from_slice(self.name);
+        put_varint(out, self.version);
+        put_varint(out, self.bytes.len() as u64);
+        out.extend_from_slice(self.bytes);
+    }
+
+    fn read(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (&name_length, rest) = bytes.split_first()?;
+        let (name, rest) = rest.split_at_checked(name_length as usize)?;
+        let (version, taken) = read_varint(rest)?;
+        let rest = &rest[taken..];
+        let (length, taken) = read_varint(rest)?;
+        let (bytes, rest) = rest[taken..].split_at_checked(usize::try_from(length).ok()?)?;
+        Some((
+            Self {
+                name,
+                version,
+                bytes,
+            },
+            rest,
+        ))
+    }
+}
+
+/// What operands are merged into.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Base<'a> {
+    /// Whatever stands below, which is not known here.
+    Below,
+    /// Nothing.
+    Absent,
+    /// A stored value, or an older chain.
+    Stored(Tag, &'a [u8]),
+}
+
+/// Splits a chain into its base and the bytes of its operands.
+fn split(chain: &[u8]) -> Option<(Base<'_>, &[u8])> {
+    let (&base, rest) = chain.split_first()?;
+    Some(match base {
+        0 => (Base::Below, rest),
+        1 => (Base::Absent, rest),
+        2 => {
+            let (&tag, rest) = rest.split_first()?;
+            let tag = Tag::from_byte(tag)
+                .filter(|tag| matches!(tag, Tag::Inline | Tag::OffTree | Tag::Reference))?;
+            let (length, taken) = read_varint(rest)?;
+            let length = usize::try_from(length).ok()?;
+            let (payload, rest) = rest[taken..].split_at_checked(length)?;
+            (Base::Stored(tag, payload), rest)
+        }
+        _ => return None,
+    })
+}
+
+/// The stored value under a chain, if it holds one.
+pub(crate) fn stored_base(chain: &[u8]) -> Option<(Tag, &[u8])> {
+    match split(chain)?.0 {
+        Base::Stored(tag, payload) => Some((tag, payload)),
+        _ => None,
+    }
+}
+
+/// Whether a chain needs to know what stands below it.
+pub(crate) fn needs_below(chain: &[u8]) -> bool {
+    chain.first() == Some(&0)
+}
+
+/// Whether a chain is well-formed.
+pub(crate) fn is_well_formed(chain: &[u8]) -> bool {
+    let Some((_, mut rest)) = split(chain) else {
+        return false;
+    };
+    while !rest.is_empty() {
+        let Some((_, after)) = Operand::read(rest) else {
+            return false;
+        };
+        rest = after;
+    }
+    true
+}
+
+fn operands<'a>(mut rest: &'a [u8], out: &mut Vec<Operand<'a>>) {
+    while let Some((operand, after)) = Operand::read(rest) {
+        out.push(operand);
+        rest = after;
+    }
+}
+
+/// Merges two things by an operator, unless the operator panics.
+fn guarded(
+    operator: &dyn MergeOperator,
+    key: &[u8],
+    existing: Option<&[u8]>,
+    operand: &[u8],
+) -> Option<Vec<u8>> {
+    catch_unwind(AssertUnwindSafe(|| {
+        let mut out = Vec::new();
+        operator.merge(key, existing, operand, &mut out);
+        out
+    }))
+    .ok()
+}
+
+/// Puts a newer chain over a base, folding as far as the operators are known. What comes out is a
+/// value ([`Tag::Inline`]) or a chain ([`Tag::Merge`]).
+pub(crate) fn fold(
+    operators: &Operators,
+    key: &[u8],
+    base: Base<'_>,
+    chain: &[u8],
+) -> (Tag, Vec<u8>) {
+    let Some((own_base, own_rest)) = split(chain) else {
+        return (Tag::Merge, chain.to_vec());
+    };
+    let mut pending = Vec::new();
+    let base = match (own_base, base) {
+        (Base::Below, Base::Stored(Tag::Merge, older)) => {
+            let Some((older_base, older_rest)) = split(older) else {
+                return (Tag::Merge, chain.to_vec());
+            };
+            operands(older_rest, &mut pending);
+            older_base
+        }
+        (Base::Below, base) => base,
+        (own, _) => own,
+    };
+    operands(own_rest, &mut pending);
+
+    let mut pending = pending.into_iter().peekable();
+    let mut value: Option<Vec<u8>> = match base {
+        Base::Stored(Tag::Inline, value) => Some(value.to_vec()),
+        _ => None,
+    };
+    let foldable = matches!(base, Base::Absent | Base::Stored(Tag::Inline, _));
+    while foldable && let Some(operand) = pending.peek() {
+        let merged = operators
+            .find(operand)
+            .and_then(|operator| guarded(operator, key, value.as_deref(), operand.bytes));
+        let Some(merged) = merged else { break };
+        value = Some(merged);
+        pending.next();
+    }
+    if let (Some(value), None) = (&mut value, pending.peek()) {
+        return (Tag::Inline, std::mem::take(value));
+    }
+    let mut out = Vec::new();
+    match (&value, base) {
+        (Some(value), _) => append_base(&mut out, Tag::Inline, value),
+        (None, Base::Below) => out.push(0),
+        (None, Base::Absent) => out.push(1),
+        (None, Base::Stored(tag, payload)) => append_base(&mut out, tag, payload),
+    }
+    // Neighbours of the same operator become one operand.
+    while let Some(operand) = pending.next() {
+        let mut joined: Option<Vec<u8>> = None;
+        while let Some(next) = pending.peek() {
+            let same = next.name == operand.name && next.version == operand.version;
+            let Some(operator) = operators.find(&operand).filter(|_| same) else {
+                break;
+            };
+            let existing = joined.as_deref().unwrap_or(operand.bytes);
+            let Some(merged) = guarded(operator, key, Some(existing), next.bytes) else {
+                break;
+            };
+            joined = Some(merged);
+            pending.next();
+        }
+        let bytes = joined.as_deref().unwrap_or(operand.bytes);
+        Operand { bytes, ..operand }.append_to(&mut out);
+    }
+    (Tag::Merge, out)
+}
+
+fn append_base(out: &mut Vec<u8>, tag: Tag, payload: &[u8]) {
+    out.push(2);
+    out.push(tag as u8);
+    put_varint(out, payload.len() as u64);
+    out.extend_from_slice(payload);
+}
+
+/// The value of a chain whose base is known, for a reader: folding must succeed. A base that is
+/// stored elsewhere is given by the caller as an inline value. Panics of operators are the caller's.
+pub(crate) fn resolve(
+    operators: &Operators,
+    key: &[u8],
+    base: Option<&[u8]>,
+    chain: &[u8],
+) -> Result<Vec<u8>> {
+    let malformed = || Error::corrupt("a chain of merge operands is malformed");
+    let (own_base, rest) = split(chain).ok_or_else(malformed)?;
+    let mut value = match own_base {
+        Base::Stored(Tag::Inline, value) => Some(value.to_vec()),
+        Base::Absent => None,
+        _ => base.map(<[u8]>::to_vec),
+    };
+    let mut pending = Vec::new();
+    operands(rest, &mut pending);
+    for operand in pending {
+        let operator = operators.find(&operand).ok_or_else(|| {
+            Error::new(
+                ErrorKind::OperatorMissing,
+                format!(
+                    "the value needs the merge operator {:?} version {}, which is not registered",
+                    String::from_utf8_lossy(operand.name),
+                    operand.version
+                ),
+            )
+        })?;
+        let mut out = Vec::new();
+        operator.merge(key, value.as_deref(), operand.bytes, &mut out);
+        value = Some(out);
+    }
+    value.ok_or_else(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Append;
+
+    impl MergeOperator for Append {
+        fn name(&self) -> &str {
+            "append"
+        }
+
+        fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
+            assert_ne!(operand, b"panic");
+            out.extend_from_slice(existing.unwrap_or(&[]));
+            out.extend_from_slice(operand);
+        }
+    }
+
+    fn known() -> Operators {
+        let mut operators = Operators::default();
+        operators.register(Arc::new(Append)).unwrap();
+        operators
+    }
+
+    #[test]
+    fn folding_in_any_grouping_gives_the_same_value() {
+        let operators = known();
+        let unknown = Operators::default();
+        let one = |operand: &[u8]| operators.chain_of("append", operand).unwrap();
+        for mask in 0..8 {
+            let with = |bit: u32| {
+                if mask >> bit & 1 == 1 {
+                    &operators
+                } else {
+                    &unknown
+                }
+            };
+            let (tag, upper) = fold(
+                with(0),
+                b"k",
+                Base::Stored(Tag::Merge, &one(b"2")),
+                &one(b"3"),
+            );
+            assert_eq!(tag, Tag::Merge);
+            let base = Base::Stored(Tag::Inline, b"0");
+            let (tag, lower) = fold(with(1), b"k", base, &one(b"1"));
+            let (tag, value) = fold(with(2), b"k", Base::Stored(tag, &lower), &upper);
+            let value = match tag {
+                Tag::Inline => value,
+                _ => resolve(&operators, b"k", None, &value).unwrap(),
+            };
+            assert_eq!(value, b"0123", "mask {mask}");
+        }
+    }
+
+    #[test]
+    fn a_panicking_operator_leaves_the_operands_as_they_are() {
+        let operators = known();
+        let chain = operators.chain_of("append", b"panic").unwrap();
+        let (tag, payload) = fold(&operators, b"k", Base::Absent, &chain);
+        assert_eq!(tag, Tag::Merge);
+        assert!(is_well_formed(&payload) && !needs_below(&payload));
+    }
+
+    #[test]
+    fn an_unknown_operator_is_named_when_the_value_is_read() {
+        let chain = known().chain_of("append", b"x").unwrap();
+        let error = resolve(&Operators::default(), b"k", None, &chain).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OperatorMissing);
+        assert!(error.to_string().contains("append"));
+    }
+}
