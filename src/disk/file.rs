@@ -610,7 +610,7 @@ fn read_header(raw: &dyn RawFile, name: &str, read_only: bool) -> Result<Header>
 }
 
 /// Sixteen bytes that no other file has, from the operating system's seed of the hash maps.
-fn random_number() -> [u8; 16] {
+pub(super) fn random_number() -> [u8; 16] {
     let mut out = [0; 16];
     for half in out.chunks_exact_mut(8) {
         half.copy_from_slice(&RandomState::new().build_hasher().finish().to_le_bytes());

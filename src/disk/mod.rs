@@ -7,10 +7,19 @@
 //! * [`FileDisk`]: one file. [`layout`] draws it byte by byte.
 //! * [`MemoryDisk`]: memory, for tests and caches.
 //! * `MappedDisk`, with the feature `mapped`: one file, read through maps.
+//! * [`conformance`]: tests for a model of your own. `examples/custom_disk.rs` is one.
+//!
+//! With the feature `simulation`, outside the stable interface: `SimulatedMachine`, under a file
+//! disk, fails as told; `AssertingDisk`, over any disk, panics when its user breaks the protocol.
 
+#[cfg(any(test, feature = "simulation"))]
+mod asserting;
 mod blocking;
+pub mod conformance;
 mod file;
 pub mod layout;
+#[cfg(feature = "mapped")]
+mod mapped;
 mod memory;
 mod model;
 mod pool;
@@ -18,8 +27,12 @@ mod raw;
 #[cfg(any(test, feature = "simulation"))]
 mod simulated;
 
+#[cfg(any(test, feature = "simulation"))]
+pub use asserting::{AssertingDisk, Ledger};
 pub(crate) use blocking::{block_on, in_blocking_face};
 pub use file::{FileDisk, FileDiskOptions};
+#[cfg(feature = "mapped")]
+pub use mapped::MappedDisk;
 pub use memory::MemoryDisk;
 pub(crate) use model::Disk;
 pub use model::{Buffer, DiskModel, Page, Properties, Release, Roots};
