@@ -1,0 +1,207 @@
+//! A disk of your own: one file for each segment, and two for the roots, in a directory.
+//!
+//! Everything that a [`DiskModel`] must do is here, in its simplest form. Calls block: a disk for
+//! programs that await would hand them to threads, as `FileDisk` does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use bytes::Bytes;
+use thunderhead::disk::{Buffer, DiskModel, Page, Properties, Release, Roots, conformance};
+use thunderhead::format::{Address, RootVersion};
+use thunderhead::{Error, ErrorKind, Result};
+
+const SEGMENT_BYTES: u32 = 1 << 20;
+
+/// A directory with files `segment-0`, `segment-1`, … and `root-0`, `root-1`.
+struct DirectoryDisk {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    segments: BTreeMap<u32, File>,
+    /// Segments with saves that no sync covered.
+    unsynced: BTreeSet<u32>,
+    /// The newest root that this opening published.
+    newest: RootVersion,
+}
+
+impl DirectoryDisk {
+    fn open(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).map_err(|error| failed("creating", path, error))?;
+        let (path, state) = (path.to_owned(), Mutex::default());
+        Ok(Self { path, state })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nobody panics with it held")
+    }
+
+    /// Does something with the file of a segment, which is created if that is wanted.
+    fn with_segment<T>(
+        &self,
+        state: &mut State,
+        segment: u32,
+        create: bool,
+        call: impl FnOnce(&mut File) -> io::Result<T>,
+    ) -> Result<T> {
+        let path = self.path.join(format!("segment-{segment}"));
+        let using = |error| failed("using", &path, error);
+        if !state.segments.contains_key(&segment) {
+            let mut options = OpenOptions::new();
+            let options = options.read(true).write(true).create(create);
+            let file = options.open(&path).map_err(using)?;
+            state.segments.insert(segment, file);
+        }
+        let file = state.segments.get_mut(&segment);
+        call(file.expect("it was put there above")).map_err(using)
+    }
+
+    /// Makes the names of new files durable.
+    fn sync_directory(&self) -> Result<()> {
+        // Elsewhere a directory cannot be opened, and need not be.
+        if cfg!(unix) {
+            let synced = File::open(&self.path).and_then(|directory| directory.sync_all());
+            synced.map_err(|error| failed("syncing", &self.path, error))?;
+        }
+        Ok(())
+    }
+}
+
+fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
+    Error::io(format!("{doing} {}", path.display()), error)
+}
+
+fn check_within_segment(at: Address, length: usize) -> Result<()> {
+    if at.offset() as usize + length <= SEGMENT_BYTES as usize {
+        return Ok(());
+    }
+    let message = format!("{length} bytes at {at} reach past the segment");
+    Err(Error::new(ErrorKind::InvalidArgument, message))
+}
+
+impl DiskModel for DirectoryDisk {
+    fn properties(&self) -> Properties {
+        Properties::new(SEGMENT_BYTES)
+    }
+
+    async fn read(&self, at: Address, mut into: Buffer) -> Result<Buffer> {
+        check_within_segment(at, into.len())?;
+        let mut state = self.state();
+        self.with_segment(&mut state, at.segment(), false, |file| {
+            file.seek(SeekFrom::Start(at.offset().into()))?;
+            file.read_exact(into.as_mut_slice())
+        })?;
+        Ok(into)
+    }
+
+    async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
+        for page in &pages {
+            check_within_segment(page.at, page.bytes.len())?;
+        }
+        let mut state = self.state();
+        for page in &pages {
+            let segment = page.at.segment();
+            self.with_segment(&mut state, segment, true, |file| {
+                file.seek(SeekFrom::Start(page.at.offset().into()))?;
+                file.write_all(&page.bytes)
+            })?;
+            state.unsynced.insert(segment);
+        }
+        if sync && !pages.is_empty() {
+            // More than was asked for, where a segment has other saves: that is always allowed.
+            for segment in pages.iter().map(|page| page.at.segment()) {
+                self.with_segment(&mut state, segment, false, |file| file.sync_data())?;
+            }
+            self.sync_directory()?;
+        }
+        Ok(())
+    }
+
+    async fn sync(&self) -> Result<()> {
+        let mut state = self.state();
+        // Forgotten before, so that a sync that fails is not tried again: it would prove nothing.
+        for segment in std::mem::take(&mut state.unsynced) {
+            self.with_segment(&mut state, segment, false, |file| file.sync_data())?;
+        }
+        self.sync_directory()
+    }
+
+    async fn release(&self, releases: Vec<Release>) -> Result<()> {
+        let mut state = self.state();
+        for Release { extent } in releases {
+            // Only a whole segment gives anything back; the rest waits to be saved again.
+            if extent.length < SEGMENT_BYTES {
+                continue;
+            }
+            let segment = extent.address.segment();
+            state.segments.remove(&segment);
+            state.unsynced.remove(&segment);
+            let path = self.path.join(format!("segment-{segment}"));
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                return Err(failed("removing", &path, error));
+            }
+        }
+        Ok(())
+    }
+
+    async fn load_root(&self) -> Result<Roots> {
+        let mut roots = Roots::default();
+        for slot in ["root-0", "root-1"] {
+            let path = self.path.join(slot);
+            match fs::read(&path) {
+                Ok(record) => roots.records.push(record.into()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed("reading", &path, error)),
+            }
+        }
+        Ok(roots)
+    }
+
+    async fn publish_root(
+        &self,
+        expected: RootVersion,
+        version: RootVersion,
+        record: Bytes,
+    ) -> Result<()> {
+        let mut state = self.state();
+        if expected < state.newest {
+            let message = format!("root {} is published already", state.newest.0);
+            return Err(Error::new(ErrorKind::Fenced, message));
+        }
+        // Versions have no gaps, so that this is the older of the two.
+        let path = self.path.join(format!("root-{}", version.0 % 2));
+        let new = self.path.join("root-new");
+        let publishing = |error| failed("publishing", &path, error);
+        let mut file = File::create(&new).map_err(publishing)?;
+        file.write_all(&record).map_err(publishing)?;
+        file.sync_all().map_err(publishing)?;
+        fs::rename(&new, &path).map_err(publishing)?;
+        self.sync_directory()?;
+        state.newest = version;
+        Ok(())
+    }
+}
+
+fn main() -> Result<()> {
+    let directory = tempfile::tempdir().map_err(|error| Error::io("making a directory", error))?;
+
+    let mut count = 0;
+    conformance::check(|| {
+        count += 1;
+        let path = directory.path().join(format!("checked-{count}"));
+        DirectoryDisk::open(&path).expect("a directory can be made")
+    });
+    println!("the disk conforms: {count} of them were tried");
+
+    let disk = DirectoryDisk::open(&directory.path().join("store"))?;
+    println!("a disk for a store: {:?}", disk.properties());
+    Ok(())
+}
