@@ -3,6 +3,7 @@
 //! Everything that a [`DiskModel`] must do is here, in its simplest form. Calls block: a disk for
 //! programs that await would hand them to threads, as `FileDisk` does.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -52,14 +53,15 @@ impl DirectoryDisk {
     ) -> Result<T> {
         let path = self.path.join(format!("segment-{segment}"));
         let using = |error| failed("using", &path, error);
-        if !state.segments.contains_key(&segment) {
-            let mut options = OpenOptions::new();
-            let options = options.read(true).write(true).create(create);
-            let file = options.open(&path).map_err(using)?;
-            state.segments.insert(segment, file);
-        }
-        let file = state.segments.get_mut(&segment);
-        call(file.expect("it was put there above")).map_err(using)
+        let file = match state.segments.entry(segment) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(closed) => {
+                let mut options = OpenOptions::new();
+                options.read(true).write(true).create(create);
+                closed.insert(options.open(&path).map_err(using)?)
+            }
+        };
+        call(file).map_err(using)
     }
 
     /// Makes the names of new files durable.
@@ -78,11 +80,11 @@ fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
 }
 
 fn check_within_segment(at: Address, length: usize) -> Result<()> {
-    if at.offset() as usize + length <= SEGMENT_BYTES as usize {
-        return Ok(());
+    if at.offset() as usize + length > SEGMENT_BYTES as usize {
+        let message = format!("{length} bytes at {at} reach past the segment");
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    let message = format!("{length} bytes at {at} reach past the segment");
-    Err(Error::new(ErrorKind::InvalidArgument, message))
+    Ok(())
 }
 
 impl DiskModel for DirectoryDisk {
@@ -101,11 +103,9 @@ impl DiskModel for DirectoryDisk {
     }
 
     async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
-        for page in &pages {
-            check_within_segment(page.at, page.bytes.len())?;
-        }
         let mut state = self.state();
         for page in &pages {
+            check_within_segment(page.at, page.bytes.len())?;
             let segment = page.at.segment();
             self.with_segment(&mut state, segment, true, |file| {
                 file.seek(SeekFrom::Start(page.at.offset().into()))?;
@@ -113,12 +113,10 @@ impl DiskModel for DirectoryDisk {
             })?;
             state.unsynced.insert(segment);
         }
-        if sync && !pages.is_empty() {
-            // More than was asked for, where a segment has other saves: that is always allowed.
-            for segment in pages.iter().map(|page| page.at.segment()) {
-                self.with_segment(&mut state, segment, false, |file| file.sync_data())?;
-            }
-            self.sync_directory()?;
+        if sync {
+            // More than was asked for, if there are other saves: that is always allowed.
+            drop(state);
+            self.sync().await?;
         }
         Ok(())
     }
@@ -154,8 +152,7 @@ impl DiskModel for DirectoryDisk {
 
     async fn load_root(&self) -> Result<Roots> {
         let mut roots = Roots::default();
-        for slot in ["root-0", "root-1"] {
-            let path = self.path.join(slot);
+        for path in ["root-0", "root-1"].map(|slot| self.path.join(slot)) {
             match fs::read(&path) {
                 Ok(record) => roots.records.push(record.into()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -180,9 +177,8 @@ impl DiskModel for DirectoryDisk {
         let path = self.path.join(format!("root-{}", version.0 % 2));
         let new = self.path.join("root-new");
         let publishing = |error| failed("publishing", &path, error);
-        let mut file = File::create(&new).map_err(publishing)?;
-        file.write_all(&record).map_err(publishing)?;
-        file.sync_all().map_err(publishing)?;
+        let write = |mut file: File| file.write_all(&record).and_then(|()| file.sync_all());
+        File::create(&new).and_then(write).map_err(publishing)?;
         fs::rename(&new, &path).map_err(publishing)?;
         self.sync_directory()?;
         state.newest = version;
@@ -199,7 +195,6 @@ fn main() -> Result<()> {
         let path = directory.path().join(format!("checked-{count}"));
         DirectoryDisk::open(&path).expect("a directory can be made")
     });
-    println!("the disk conforms: {count} of them were tried");
 
     let disk = DirectoryDisk::open(&directory.path().join("store"))?;
     println!("a disk for a store: {:?}", disk.properties());

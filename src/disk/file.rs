@@ -1,32 +1,23 @@
-//! [`FileDisk`]: a disk that is one file.
+//! [`FileDisk`]: a disk that is one file, and how it is opened.
 //!
 //! The file is whole or absent: it is made under a temporary name and gets its own with the first
-//! root. It is locked while it is open. What stands where in it, byte by byte, is drawn in
-//! [`layout`](super::layout); the blocking calls are made here and answered by a [`RawFile`].
+//! root. It is locked while it is open. Here it is decided where the blocking calls of
+//! [`OpenFile`] are made: on the caller's own thread or on another.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::io::{self, IoSlice};
-use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::layout::{self, HEADER_AT, HEADER_BYTES, Header, SEGMENTS_AT};
+use super::layout::Header;
+use super::open_file::OpenFile;
 use super::pool::Pool;
-use super::raw::{Lock, OperatingSystemFile, RawFile};
+use super::raw::{OperatingSystemFile, RawFile};
 use super::{Buffer, DiskModel, Page, Properties, Release, Roots, in_blocking_face};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Address, Extent, ROOT_RECORD_BYTES, RootVersion};
-
-/// The unit in which space is given back to the file system.
-const BLOCK_BYTES: u64 = 4096;
-
-/// How much is zero-filled between two syncs. Larger steps hold commits up that run beside.
-const PREPARE_STEP_BYTES: u64 = 1 << 20;
-
-static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+use crate::format::{Address, Extent, RootVersion};
 
 /// How a [`FileDisk`] is opened or created.
 ///
@@ -138,29 +129,8 @@ impl FileDiskOptions {
 pub struct FileDisk {
     // In this order: the threads end before the file is unlocked.
     pool: Pool,
-    inner: Arc<Inner>,
+    file: Arc<OpenFile>,
 }
-
-/// What the threads share.
-struct Inner {
-    raw: Box<dyn RawFile>,
-    name: String,
-    header: Header,
-    read_only: bool,
-    truncates: bool,
-    /// Held for writing while the file is cut, so that no save lengthens it meanwhile.
-    growth: RwLock<()>,
-    roots: Mutex<Published>,
-}
-
-/// What this opening knows of the roots.
-struct Published {
-    newest: RootVersion,
-    /// The file is being created: it has no name and no root yet.
-    unnamed: bool,
-}
-
-const NO_PANIC: &str = "nobody panics with it held";
 
 impl FileDisk {
     /// Opens the file of a disk for reading and writing, and locks it.
@@ -195,7 +165,7 @@ impl FileDisk {
 
     /// The random number that the file got when it was created.
     pub fn file_number(&self) -> [u8; 16] {
-        self.inner.header.file
+        self.file.header().file
     }
 
     /// A disk over a file that has a header.
@@ -204,19 +174,8 @@ impl FileDisk {
         name: String,
         options: &FileDiskOptions,
     ) -> Result<Self> {
-        let lock = match options.read_only {
-            true => Lock::Shared,
-            false => Lock::Exclusive,
-        };
-        let locked = raw.try_lock(lock);
-        if !locked.map_err(|error| Error::io(format!("locking {name}"), error))? {
-            return Err(Error::new(
-                ErrorKind::Locked,
-                format!("opening {name}: somebody else has it open"),
-            ));
-        }
-        let header = read_header(&*raw, &name, options.read_only)?;
-        Ok(Self::over(raw, name, header, options, false))
+        let file = OpenFile::existing(raw, name, options.read_only)?;
+        Ok(Self::over(file, options))
     }
 
     /// A disk over a file that is locked already and has no header.
@@ -226,74 +185,51 @@ impl FileDisk {
         number: [u8; 16],
         options: &FileDiskOptions,
     ) -> Result<Self> {
-        let header = options.header(number)?;
-        let mut head = vec![0; SEGMENTS_AT as usize];
-        for at in HEADER_AT {
-            head[at as usize..][..HEADER_BYTES].copy_from_slice(&header.to_bytes());
-        }
-        raw.write_at(0, &mut [IoSlice::new(&head)])
-            .map_err(|error| Error::io(format!("creating {name}"), error))?;
-        Ok(Self::over(raw, name, header, options, true))
+        let file = OpenFile::new(raw, name, options.header(number)?)?;
+        Ok(Self::over(file, options))
     }
 
-    fn over(
-        raw: Box<dyn RawFile>,
-        name: String,
-        header: Header,
-        options: &FileDiskOptions,
-        unnamed: bool,
-    ) -> Self {
+    fn over(file: OpenFile, options: &FileDiskOptions) -> Self {
         Self {
             pool: Pool::new(options.threads_max),
-            inner: Arc::new(Inner {
-                raw,
-                name,
-                header,
-                read_only: options.read_only,
-                truncates: true,
-                growth: RwLock::new(()),
-                roots: Mutex::new(Published {
-                    newest: RootVersion(0),
-                    unnamed,
-                }),
-            }),
+            file: Arc::new(file),
         }
     }
 
     /// The same disk, but its file never becomes shorter: what was mapped stays in the file.
     #[cfg(feature = "mapped")]
     pub(super) fn never_cut(mut self) -> Self {
-        let inner = Arc::get_mut(&mut self.inner);
-        inner.expect("no call was made yet").truncates = false;
+        let file = Arc::get_mut(&mut self.file);
+        file.expect("no call was made yet").never_cut();
         self
     }
 
     /// The offset in the file of a byte of a segment.
     #[cfg(feature = "mapped")]
     pub(super) fn position(&self, at: Address) -> u64 {
-        self.inner.header.position(at)
+        self.file.header().position(at)
     }
 
     /// The name for messages.
     #[cfg(feature = "mapped")]
     pub(super) fn name(&self) -> &str {
-        &self.inner.name
+        self.file.name()
     }
 
     /// Makes a blocking call: here, if this thread waits anyway, else on a thread of the pool.
     async fn run<T: Send + 'static>(
         &self,
-        call: impl FnOnce(&Inner) -> Result<T> + Send + 'static,
+        call: impl FnOnce(&OpenFile) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         if in_blocking_face() {
-            return call(&self.inner);
+            return call(&self.file);
         }
-        let inner = Arc::clone(&self.inner);
-        let outcome = self.pool.run(move || call(&inner)).await;
+        let file = Arc::clone(&self.file);
+        let outcome = self.pool.run(move || call(&file)).await;
         outcome.unwrap_or_else(|| {
             Err(Error::new(
                 ErrorKind::Io,
-                format!("a call on {} ended without an answer", self.inner.name),
+                format!("a call on {} ended without an answer", self.file.name()),
             ))
         })
     }
@@ -302,39 +238,39 @@ impl FileDisk {
 impl DiskModel for FileDisk {
     fn properties(&self) -> Properties {
         Properties {
-            sector_bytes: self.inner.header.sector_bytes,
+            sector_bytes: self.file.header().sector_bytes,
             concurrency: 16,
-            read_only: self.inner.read_only,
-            ..Properties::new(self.inner.header.segment_bytes)
+            read_only: self.file.is_read_only(),
+            ..Properties::new(self.file.header().segment_bytes)
         }
     }
 
     async fn read(&self, at: Address, mut into: Buffer) -> Result<Buffer> {
-        self.run(move |inner| {
-            inner.read(at, into.as_mut_slice())?;
+        self.run(move |file| {
+            file.read(at, into.as_mut_slice())?;
             Ok(into)
         })
         .await
     }
 
     async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
-        self.run(move |inner| inner.save(pages, sync)).await
+        self.run(move |file| file.save(pages, sync)).await
     }
 
     async fn sync(&self) -> Result<()> {
-        self.run(Inner::sync).await
+        self.run(OpenFile::sync).await
     }
 
     async fn prepare(&self, extent: Extent) -> Result<()> {
-        self.run(move |inner| inner.prepare(extent)).await
+        self.run(move |file| file.prepare(extent)).await
     }
 
     async fn release(&self, releases: Vec<Release>) -> Result<()> {
-        self.run(move |inner| inner.release(&releases)).await
+        self.run(move |file| file.release(&releases)).await
     }
 
     async fn load_root(&self) -> Result<Roots> {
-        self.run(Inner::load_root).await
+        self.run(OpenFile::load_root).await
     }
 
     async fn publish_root(
@@ -343,269 +279,8 @@ impl DiskModel for FileDisk {
         version: RootVersion,
         record: Bytes,
     ) -> Result<()> {
-        self.run(move |inner| inner.publish_root(expected, version, &record))
+        self.run(move |file| file.publish_root(expected, version, &record))
             .await
-    }
-}
-
-impl Inner {
-    fn failed(&self, doing: &str, error: io::Error) -> Error {
-        Error::io(format!("{doing} {}", self.name), error)
-    }
-
-    /// The place in the file of a range that must lie within one segment.
-    fn place(&self, at: Address, length: usize) -> Result<Range<u64>> {
-        let segment = u64::from(self.header.segment_bytes);
-        let end = u64::from(at.offset()).checked_add(length as u64);
-        if end.is_none_or(|end| end > segment) {
-            return Err(Error::invalid(format!(
-                "{length} bytes at {at} of {} reach past a segment of {segment} bytes",
-                self.name
-            )));
-        }
-        let start = self.header.position(at);
-        Ok(start..start + length as u64)
-    }
-
-    fn writable(&self) -> Result<()> {
-        if self.read_only {
-            return Err(Error::new(
-                ErrorKind::ReadOnly,
-                format!("{} was opened for reading only", self.name),
-            ));
-        }
-        Ok(())
-    }
-
-    fn read(&self, at: Address, into: &mut [u8]) -> Result<()> {
-        let place = self.place(at, into.len())?;
-        self.raw.read_at(place.start, into).map_err(|error| {
-            if error.kind() != io::ErrorKind::UnexpectedEof {
-                return self.failed("reading", error);
-            }
-            // A segment is at most 1 GiB, and `place` keeps the range within one.
-            Error::corrupt_at(
-                Extent::new(at, into.len() as u32),
-                format!("{} ends before what is to be read", self.name),
-            )
-        })
-    }
-
-    fn save(&self, mut pages: Vec<Page>, sync: bool) -> Result<()> {
-        self.writable()?;
-        pages.retain(|page| !page.bytes.is_empty());
-        pages.sort_by_key(|page| page.at);
-        let mut runs: Vec<(Range<u64>, Vec<IoSlice<'_>>)> = Vec::new();
-        for page in &pages {
-            let place = self.place(page.at, page.bytes.len())?;
-            let part = IoSlice::new(&page.bytes);
-            match runs.last_mut() {
-                Some((run, parts)) if run.end == place.start => {
-                    run.end = place.end;
-                    parts.push(part);
-                }
-                _ => runs.push((place, vec![part])),
-            }
-        }
-        let _growth = self.growth.read().expect(NO_PANIC);
-        let saving = |error| self.failed("writing to", error);
-        if let ([(run, parts)], true) = (&mut runs[..], sync) {
-            let outcome = self.raw.write_at_durable(run.start, parts);
-            return outcome.map_err(saving);
-        }
-        for (run, parts) in &mut runs {
-            self.raw.write_at(run.start, parts).map_err(saving)?;
-        }
-        match sync && !runs.is_empty() {
-            true => self.sync(),
-            false => Ok(()),
-        }
-    }
-
-    fn sync(&self) -> Result<()> {
-        self.writable()?;
-        let outcome = self.raw.sync_data();
-        outcome.map_err(|error| self.failed("syncing", error))
-    }
-
-    /// Writes zeros. Space that is only allocated would cost its first real write twice, for the
-    /// file system must then note that it is written.
-    fn prepare(&self, extent: Extent) -> Result<()> {
-        self.writable()?;
-        let place = self.place(extent.address, extent.length as usize)?;
-        let preparing = |error| self.failed("making room in", error);
-        let mut at = place.start;
-        while at < place.end {
-            let step_end = place.end.min(at + PREPARE_STEP_BYTES);
-            let mut parts: Vec<_> = (at..step_end)
-                .step_by(ZEROS.len())
-                .map(|from| IoSlice::new(&ZEROS[..ZEROS.len().min((step_end - from) as usize)]))
-                .collect();
-            let _growth = self.growth.read().expect(NO_PANIC);
-            self.raw.write_at(at, &mut parts).map_err(preparing)?;
-            self.raw.sync_data().map_err(preparing)?;
-            at = step_end;
-        }
-        Ok(())
-    }
-
-    fn release(&self, releases: &[Release]) -> Result<()> {
-        self.writable()?;
-        let mut places = Vec::with_capacity(releases.len());
-        for release in releases {
-            let extent = release.extent;
-            places.push(self.place(extent.address, extent.length as usize)?);
-        }
-        places.sort_by_key(|place| place.start);
-        let mut runs: Vec<Range<u64>> = Vec::new();
-        for place in places {
-            match runs.last_mut() {
-                Some(run) if run.end >= place.start => run.end = run.end.max(place.end),
-                _ => runs.push(place),
-            }
-        }
-        if self.truncates {
-            while self.cut(runs.last())? {
-                runs.pop();
-            }
-        }
-        for run in runs {
-            let start = run.start.next_multiple_of(BLOCK_BYTES);
-            let end = run.end - run.end % BLOCK_BYTES;
-            if start < end && !self.given_back(self.raw.punch(start, end - start))? {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Cuts the file if a range reaches to its end. Whether it did.
-    fn cut(&self, tail: Option<&Range<u64>>) -> Result<bool> {
-        let Some(tail) = tail else { return Ok(false) };
-        let _growth = self.growth.write().expect(NO_PANIC);
-        let length = self.raw.len();
-        let length = length.map_err(|error| self.failed("measuring", error))?;
-        if tail.end < length {
-            return Ok(false);
-        }
-        if tail.start >= length {
-            return Ok(true);
-        }
-        self.given_back(self.raw.set_len(tail.start))
-    }
-
-    /// Giving space back is a favour: where it is impossible, nothing is lost.
-    fn given_back(&self, outcome: io::Result<()>) -> Result<bool> {
-        match outcome {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
-            Err(error) => Err(self.failed("giving back space of", error)),
-        }
-    }
-
-    fn load_root(&self) -> Result<Roots> {
-        let mut roots = Roots::default();
-        if self.roots.lock().expect(NO_PANIC).unnamed {
-            return Ok(roots);
-        }
-        for at in layout::root_slots() {
-            let mut record = vec![0; ROOT_RECORD_BYTES];
-            self.raw
-                .read_at(at, &mut record)
-                .map_err(|error| self.failed("reading a root of", error))?;
-            roots.records.push(record.into());
-        }
-        Ok(roots)
-    }
-
-    fn publish_root(
-        &self,
-        expected: RootVersion,
-        version: RootVersion,
-        record: &[u8],
-    ) -> Result<()> {
-        self.writable()?;
-        let mut roots = self.roots.lock().expect(NO_PANIC);
-        if expected < roots.newest {
-            return Err(Error::new(
-                ErrorKind::Fenced,
-                format!(
-                    "publishing root {} of {}: root {} is published already",
-                    version.0, self.name, roots.newest.0
-                ),
-            ));
-        }
-        // An even distance would replace the newer of the two roots.
-        let distance = version.0.saturating_sub(expected.0);
-        if distance.is_multiple_of(2) || record.len() != ROOT_RECORD_BYTES {
-            return Err(Error::invalid(format!(
-                "publishing root {} of {} bytes after root {}",
-                version.0,
-                record.len(),
-                expected.0
-            )));
-        }
-        let publishing = |error| self.failed("publishing a root of", error);
-        if roots.unnamed {
-            for at in layout::root_slots() {
-                let mut parts = [IoSlice::new(record)];
-                self.raw.write_at(at, &mut parts).map_err(publishing)?;
-            }
-            self.raw.sync_data().map_err(publishing)?;
-            self.raw
-                .give_name()
-                .map_err(|error| self.failed("creating", error))?;
-            roots.unnamed = false;
-        } else {
-            let mut parts = [IoSlice::new(record)];
-            self.raw
-                .write_at_durable(layout::root_slot(version), &mut parts)
-                .map_err(publishing)?;
-        }
-        roots.newest = version;
-        Ok(())
-    }
-}
-
-/// Reads the header or its copy; if one of them is damaged and the file may be written, mends it.
-fn read_header(raw: &dyn RawFile, name: &str, read_only: bool) -> Result<Header> {
-    let opening = |error| Error::io(format!("opening {name}"), error);
-    let length = raw.len().map_err(opening)?;
-    if length < SEGMENTS_AT {
-        return Err(Error::corrupt(match length {
-            0 => format!("opening {name}: the file is empty"),
-            _ => format!("opening {name}: a file of {length} bytes has no room for a header"),
-        }));
-    }
-    let mut copies = Vec::with_capacity(HEADER_AT.len());
-    for at in HEADER_AT {
-        let mut bytes = [0; HEADER_BYTES];
-        raw.read_at(at, &mut bytes).map_err(opening)?;
-        match Header::from_bytes(&bytes) {
-            Err(error) if error.kind() == ErrorKind::UnsupportedVersion => {
-                return Err(error.while_doing(&format!("opening {name}")));
-            }
-            outcome => copies.push((at, outcome)),
-        }
-    }
-    let whole = copies
-        .iter()
-        .find_map(|(_, copy)| copy.as_ref().ok())
-        .copied();
-    let mut first_error = None;
-    for (at, copy) in copies {
-        let Err(error) = copy else { continue };
-        if let (Some(header), false) = (whole, read_only) {
-            let mended = header.to_bytes();
-            raw.write_at_durable(at, &mut [IoSlice::new(&mended)])
-                .map_err(opening)?;
-        }
-        first_error.get_or_insert(error);
-    }
-    match (whole, first_error) {
-        (Some(header), _) => Ok(header),
-        (None, Some(error)) => Err(error.while_doing(&format!("opening {name}"))),
-        (None, None) => unreachable!("each copy is whole or has an error"),
     }
 }
 
@@ -626,7 +301,9 @@ mod tests {
     use tempfile::TempDir;
 
     use super::super::block_on;
+    use super::super::layout::SEGMENTS_AT;
     use super::*;
+    use crate::format::ROOT_RECORD_BYTES;
 
     fn small() -> FileDiskOptions {
         FileDiskOptions {

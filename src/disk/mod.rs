@@ -22,6 +22,7 @@ pub mod layout;
 mod mapped;
 mod memory;
 mod model;
+mod open_file;
 mod pool;
 mod raw;
 #[cfg(any(test, feature = "simulation"))]
