@@ -1,5 +1,6 @@
 //! Versions of a store and how they are read: point reads, cursors, counts.
 
+mod catalogue;
 mod count;
 mod cursor;
 mod get;
@@ -8,6 +9,7 @@ mod tests;
 mod value;
 mod version;
 
+pub(crate) use catalogue::{each_entry, each_pending, read_pieces};
 pub(crate) use count::{count, nth};
 pub(crate) use cursor::{Cursor, Direction, Start, Stop};
 pub(crate) use get::{Lookup, lookup};

@@ -16,6 +16,7 @@
 
 mod allocate;
 mod bitmap;
+pub(crate) mod catalogue;
 mod face;
 mod geometry;
 mod map;
