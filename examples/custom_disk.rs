@@ -64,9 +64,16 @@ impl DirectoryDisk {
         call(file).map_err(using)
     }
 
-    /// Makes the names of new files durable.
-    fn sync_directory(&self) -> Result<()> {
-        // Elsewhere a directory cannot be opened, and need not be.
+    fn sync_all(&self, state: &mut State) -> Result<()> {
+        // Forgotten before, so that a sync that fails is not tried again: it would prove nothing.
+        for segment in std::mem::take(&mut state.unsynced) {
+            self.with_segment(state, segment, false, |file| file.sync_data())?;
+        }
+        self.sync_names()
+    }
+
+    /// Makes the names of new files durable. Only Unix asks for that.
+    fn sync_names(&self) -> Result<()> {
         if cfg!(unix) {
             let synced = File::open(&self.path).and_then(|directory| directory.sync_all());
             synced.map_err(|error| failed("syncing", &self.path, error))?;
@@ -113,21 +120,16 @@ impl DiskModel for DirectoryDisk {
             })?;
             state.unsynced.insert(segment);
         }
+        // With `sync` more than was asked for, if there are other saves: that is always allowed.
         if sync {
-            // More than was asked for, if there are other saves: that is always allowed.
-            drop(state);
-            self.sync().await?;
+            self.sync_all(&mut state)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     async fn sync(&self) -> Result<()> {
-        let mut state = self.state();
-        // Forgotten before, so that a sync that fails is not tried again: it would prove nothing.
-        for segment in std::mem::take(&mut state.unsynced) {
-            self.with_segment(&mut state, segment, false, |file| file.sync_data())?;
-        }
-        self.sync_directory()
+        self.sync_all(&mut self.state())
     }
 
     async fn release(&self, releases: Vec<Release>) -> Result<()> {
@@ -141,11 +143,8 @@ impl DiskModel for DirectoryDisk {
             state.segments.remove(&segment);
             state.unsynced.remove(&segment);
             let path = self.path.join(format!("segment-{segment}"));
-            if let Err(error) = fs::remove_file(&path)
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                return Err(failed("removing", &path, error));
-            }
+            let removed = fs::remove_file(&path);
+            removed.map_err(|error| failed("removing", &path, error))?;
         }
         Ok(())
     }
@@ -180,7 +179,7 @@ impl DiskModel for DirectoryDisk {
         let write = |mut file: File| file.write_all(&record).and_then(|()| file.sync_all());
         File::create(&new).and_then(write).map_err(publishing)?;
         fs::rename(&new, &path).map_err(publishing)?;
-        self.sync_directory()?;
+        self.sync_names()?;
         state.newest = version;
         Ok(())
     }
