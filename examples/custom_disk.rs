@@ -43,17 +43,18 @@ impl DirectoryDisk {
         self.state.lock().expect("nobody panics with it held")
     }
 
-    /// Does something with the file of a segment, which is created if that is wanted.
-    fn with_segment<T>(
+    /// Does something with the file of a segment, which is created if that is wanted, from an
+    /// address on.
+    fn at<T>(
         &self,
         state: &mut State,
-        segment: u32,
+        at: Address,
         create: bool,
         call: impl FnOnce(&mut File) -> io::Result<T>,
     ) -> Result<T> {
-        let path = self.path.join(format!("segment-{segment}"));
+        let path = self.path.join(format!("segment-{}", at.segment()));
         let using = |error| failed("using", &path, error);
-        let file = match state.segments.entry(segment) {
+        let file = match state.segments.entry(at.segment()) {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(closed) => {
                 let mut options = OpenOptions::new();
@@ -61,13 +62,16 @@ impl DirectoryDisk {
                 closed.insert(options.open(&path).map_err(using)?)
             }
         };
-        call(file).map_err(using)
+        let sought = file.seek(SeekFrom::Start(at.offset().into()));
+        sought.and_then(|_| call(file)).map_err(using)
     }
 
     fn sync_all(&self, state: &mut State) -> Result<()> {
         // Forgotten before, so that a sync that fails is not tried again: it would prove nothing.
         for segment in std::mem::take(&mut state.unsynced) {
-            self.with_segment(state, segment, false, |file| file.sync_data())?;
+            self.at(state, Address::new(segment, 0), false, |file| {
+                file.sync_data()
+            })?;
         }
         self.sync_names()
     }
@@ -102,10 +106,8 @@ impl DiskModel for DirectoryDisk {
     async fn read(&self, at: Address, mut into: Buffer) -> Result<Buffer> {
         check_within_segment(at, into.len())?;
         let mut state = self.state();
-        self.with_segment(&mut state, at.segment(), false, |file| {
-            file.seek(SeekFrom::Start(at.offset().into()))?;
-            file.read_exact(into.as_mut_slice())
-        })?;
+        let fill = |file: &mut File| file.read_exact(into.as_mut_slice());
+        self.at(&mut state, at, false, fill)?;
         Ok(into)
     }
 
@@ -113,12 +115,10 @@ impl DiskModel for DirectoryDisk {
         let mut state = self.state();
         for page in &pages {
             check_within_segment(page.at, page.bytes.len())?;
-            let segment = page.at.segment();
-            self.with_segment(&mut state, segment, true, |file| {
-                file.seek(SeekFrom::Start(page.at.offset().into()))?;
+            self.at(&mut state, page.at, true, |file| {
                 file.write_all(&page.bytes)
             })?;
-            state.unsynced.insert(segment);
+            state.unsynced.insert(page.at.segment());
         }
         // With `sync` more than was asked for, if there are other saves: that is always allowed.
         if sync {
@@ -132,20 +132,8 @@ impl DiskModel for DirectoryDisk {
         self.sync_all(&mut self.state())
     }
 
-    async fn release(&self, releases: Vec<Release>) -> Result<()> {
-        let mut state = self.state();
-        for Release { extent } in releases {
-            // Only a whole segment gives anything back; the rest waits to be saved again.
-            if extent.length < SEGMENT_BYTES {
-                continue;
-            }
-            let segment = extent.address.segment();
-            state.segments.remove(&segment);
-            state.unsynced.remove(&segment);
-            let path = self.path.join(format!("segment-{segment}"));
-            let removed = fs::remove_file(&path);
-            removed.map_err(|error| failed("removing", &path, error))?;
-        }
+    async fn release(&self, _releases: Vec<Release>) -> Result<()> {
+        // A disk that gives nothing back is a disk too: the ranges are saved again later.
         Ok(())
     }
 
