@@ -5,8 +5,8 @@
 //! * [`Handle`]: the same, kept alive without a guard.
 //! * [`EpochCell`]: a shared value that readers follow with one load and writers replace.
 //!
-//! Inside: `pool` has the slots in which frames live, `arena` the memory of their bytes,
-//! `eviction` the clock that chooses what leaves, `sync` the atomics.
+//! Inside: `pool` has the slots in which frames live, `arena` and `granules` the memory of
+//! their bytes, `eviction` the clock that chooses what leaves, `sync` the atomics.
 //!
 //! A descent costs no shared write per level: it holds one guard, and what it passes stays valid
 //! until the guard is dropped, whatever is evicted meanwhile. No guard may be held across an await
@@ -16,6 +16,7 @@ mod arena;
 mod epoch_cell;
 mod eviction;
 mod frame;
+mod granules;
 mod pool;
 mod sync;
 mod table;
