@@ -1,19 +1,6 @@
 //! [`AssertingDisk`]: a disk that panics where its user breaks the protocol of [`DiskModel`].
 //!
-//! **Not part of the stable interface.** What it checks needs no knowledge of the tree:
-//!
-//! * A page lies within one segment, and pages of one save do not overlap.
-//! * Nothing is read that was not saved or prepared, or that was released since.
-//! * A byte is saved or prepared again only after its release, or after two roots were published
-//!   since it was saved: the first may name it, and must be replaced twice before it cannot be
-//!   fallen back to. Nor is a *sector* written again that holds such a byte outside the save, for a
-//!   crash could damage it. (An extent that was given up before any root or log record named it may
-//!   be used again at once: [`Ledger::forget`], or [`Ledger::allow_rewrites`] where a test cannot
-//!   tell.)
-//! * A byte that the test knows to be needed, see [`Ledger::protect`], is neither saved nor
-//!   prepared again nor released.
-//! * When a root is published, every save completed before was synced.
-//!   ([`Ledger::allow_unsynced_publish`] for stores with commits that do not wait for the disk.)
+//! The rules stand in its docs; the [`Ledger`] remembers what was done, over reopenings too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -166,7 +153,22 @@ impl Entries {
     }
 }
 
-/// A disk model, watched. See the [module](self).
+/// A disk model, watched: it panics where its user breaks the protocol.
+///
+/// **Not part of the stable interface.** What it checks needs no knowledge of the tree:
+///
+/// * A page lies within one segment, and pages of one save do not overlap.
+/// * Nothing is read that was not saved or prepared, or that was released since.
+/// * A byte is saved or prepared again only after its release, or after two roots were published
+///   since it was saved: the first may name it, and must be replaced twice before it cannot be
+///   fallen back to. Nor is a *sector* written again that holds such a byte outside the save, for a
+///   crash could damage it. (An extent that was given up before any root or log record named it may
+///   be used again at once: [`Ledger::forget`], or [`Ledger::allow_rewrites`] where a test cannot
+///   tell.)
+/// * A byte that the test knows to be needed, see [`Ledger::protect`], is neither saved nor
+///   prepared again nor released.
+/// * When a root is published, every save completed before was synced.
+///   ([`Ledger::allow_unsynced_publish`] for stores with commits that do not wait for the disk.)
 pub struct AssertingDisk<D> {
     disk: D,
     ledger: Ledger,

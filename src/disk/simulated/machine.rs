@@ -20,6 +20,8 @@ pub enum Fails {
 
 /// A machine with one file. Clones are the same machine; it survives the processes on it.
 ///
+/// **Not part of the stable interface.**
+///
 /// *Mutating calls* (writes, durable writes, syncs, changes of length, holes, the naming of a new
 /// file) are numbered from 0 over the machine's whole life, as are reads.
 ///
