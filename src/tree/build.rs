@@ -6,7 +6,7 @@ use super::batches::Keys;
 use super::filter;
 use super::flush::{Flush, INTERIOR_BYTES_MAX, slice_flags};
 use super::interior::{Child, NodeParts, PENDING_UNIT_BYTES, RunParts, SliceParts};
-use super::merge::{Base, fold};
+use super::merge::{Base, fold, needs_below};
 use super::operation::{Batch, Operation, lose};
 use super::page::{
     HEADER_BYTES, Kind, NewPage, NewSlot, Page, common_prefix, encode_table, finish, slot_bytes,
@@ -128,6 +128,10 @@ impl Flush<'_> {
         let key = operation.key;
         let (tag, payload) = match operation.tag {
             Tag::Merge => {
+                if let (Base::Stored(tag, payload), false) = (base, needs_below(&operation.payload))
+                {
+                    lose(tag, payload, &mut |payload| self.drop_value(payload));
+                }
                 let folded = fold(&self.pages.operators, key, base, &operation.payload);
                 (folded.0, Cow::Owned(folded.1))
             }

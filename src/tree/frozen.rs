@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::journal::Journal;
-use super::merge::{Base, Operators, fold};
+use super::merge::{Base, Operators, fold, needs_below};
 use super::operation::{Batch, Operation, RangeDelete, lose};
 use crate::format::SequenceNumber;
 use crate::format::record::Tag;
@@ -57,7 +57,10 @@ fn fold_key<'j>(
             continue;
         }
         match entry.tag {
-            Tag::Merge => chains.push(entry.payload),
+            Tag::Merge => {
+                chains.push(entry.payload);
+                ended = !needs_below(entry.payload);
+            }
             tag => {
                 base = Some((tag, entry.payload));
                 ended = true;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::merge::{Base, Operators, fold};
+use super::merge::{Base, Operators, fold, needs_below};
 use crate::format::SequenceNumber;
 use crate::format::record::Tag;
 
@@ -156,7 +156,7 @@ impl<'a> Batch<'a> {
                 continue;
             }
             let base = match &older {
-                _ if covered(operation.key) => {
+                _ if covered(operation.key) || !needs_below(&operation.payload) => {
                     if let Some(older) = &older {
                         lose(older.tag, &older.payload, lost);
                     }
