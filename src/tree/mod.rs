@@ -2,6 +2,7 @@
 
 mod batches;
 mod build;
+pub(crate) mod expand;
 mod filter;
 pub(crate) mod flush;
 mod frozen;
