@@ -90,7 +90,13 @@ impl<'e> Flush<'e> {
 
     /// Flushes a batch into the tree of a root. On failure everything is as before.
     pub(crate) fn run(mut self, root: &PagePointer, batch: Batch<'_>) -> Result<Outcome> {
-        match self.apply_to_root(root, batch) {
+        let applied = self.apply_to_root(root, batch);
+        self.conclude(applied)
+    }
+
+    /// Ends with a new root, or with an error and everything as before.
+    pub(super) fn conclude(self, root: Result<PagePointer>) -> Result<Outcome> {
+        match root {
             Ok(root) => Ok(Outcome {
                 root,
                 pages: self.made.into_values().collect(),

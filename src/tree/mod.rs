@@ -13,6 +13,7 @@ pub(crate) mod operation;
 pub(crate) mod page;
 pub(crate) mod pages;
 pub(crate) mod reach;
+pub(crate) mod relocate;
 pub(crate) mod search;
 pub(crate) mod slice;
 

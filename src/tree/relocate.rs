@@ -1,0 +1,380 @@
+//! Moving what the newest version reaches out of some segments, so that they can be given back.
+//!
+//! A [`Relocation`] walks the tree in the order of keys and makes, step by step, generations in which
+//! no page, slice or extent of an off-tree value lies in the segments. Pages move as they are: same
+//! entries, same operations, same sums in their pointers, so that `newest` does not grow and a diff
+//! of versions passes by what only moved. Only the birth in their headers changes, and the 48 bytes
+//! that name a value which moved too.
+//!
+//! Every step is a flush without operations: what it makes is published in the same way, and a step
+//! that fails leaves nothing behind (**I1** holds as it does there). Flushes may come between steps.
+//! Since the walk resumes at a key, and children give their keys to neighbours and not away, no page
+//! that was there before is passed by.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use super::expand::{PassingPage, values_in_leaf, values_in_slice};
+use super::flush::{Flush, Outcome};
+use super::interior::{HAS_OFF_TREE, Interior, NodeParts};
+use super::page::{Kind, Page};
+use super::pages::{Expect, Pages, level_of};
+use crate::disk::block_on;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Address, Birth, Extent, PagePointer};
+use crate::space::{Owner, Urgency};
+use crate::value::{DiskPages, OffTree, Shape, ValueReader, ValueWriter, expand};
+
+/// How much of a value is in memory at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// How many bytes of a value count as much as a page.
+const PAGE_WORTH_BYTES: u64 = 16 << 10;
+
+/// Where the birth stands in the header of a page.
+const BIRTH_AT: Range<usize> = 8..16;
+
+/// How far a relocation has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Progress {
+    /// Nodes looked at, in memory, on the disk, or just by their pointers. Those on the way to where
+    /// a step begins are counted again.
+    pub(crate) pages_seen: u64,
+    /// Pages written elsewhere, those above a moved one included.
+    pub(crate) pages_moved: u64,
+    /// Bytes written elsewhere: pages and off-tree values.
+    pub(crate) bytes_moved: u64,
+}
+
+/// The emptying of some segments, as far as one tree is concerned.
+///
+/// The caller has told the space to avoid them. What is not in the tree when the walk passes, such
+/// as values that only a journal names, is not moved.
+#[derive(Debug)]
+pub(crate) struct Relocation {
+    segments: BTreeSet<u32>,
+    /// Where the next step begins; `None` at the end.
+    from: Option<Vec<u8>>,
+    progress: Progress,
+}
+
+impl Relocation {
+    pub(crate) fn new(segments: BTreeSet<u32>) -> Self {
+        Self {
+            segments,
+            from: Some(Vec::new()),
+            progress: Progress::default(),
+        }
+    }
+
+    /// Whether the walk came to the end of the tree.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.from.is_none()
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Goes on from where the step before ended, in the tree of the newest root, until about
+    /// `pages_max` pages were read or copied; at least to the next leaf or value. `None`: nothing had
+    /// to move, no generation came of it.
+    ///
+    /// On failure the tree and the relocation are as before. `StorageFull` if there is no room
+    /// outside the segments.
+    pub(crate) fn step(
+        &mut self,
+        pages: &Pages,
+        root: &PagePointer,
+        birth: Birth,
+        urgency: Urgency,
+        pages_max: usize,
+    ) -> Result<Option<Outcome>> {
+        let Some(from) = &self.from else {
+            return Ok(None);
+        };
+        if root.is_nothing() {
+            self.from = None;
+            return Ok(None);
+        }
+        let mut walk = Walk {
+            flush: Flush::new(pages, birth, urgency),
+            segments: &self.segments,
+            from,
+            costs_max: pages_max as u64,
+            costs: 0,
+            got_further: false,
+            progress: self.progress,
+            resume: None,
+        };
+        let visited = walk.visit(root, Expect::Root, &[]);
+        let (progress, resume) = (walk.progress, walk.resume);
+        let outcome = walk.flush.conclude(visited)?;
+        self.progress = progress;
+        self.from = resume;
+        Ok((outcome.root != *root).then_some(outcome))
+    }
+}
+
+/// One step.
+struct Walk<'r, 'e> {
+    flush: Flush<'e>,
+    segments: &'r BTreeSet<u32>,
+    from: &'r [u8],
+    costs_max: u64,
+    /// In pages read or written.
+    costs: u64,
+    /// A leaf was passed, or something was moved: the next step will not find it again.
+    got_further: bool,
+    progress: Progress,
+    /// The step is over, and the next one begins here.
+    resume: Option<Vec<u8>>,
+}
+
+impl Walk<'_, '_> {
+    fn is_inside(&self, address: Address) -> bool {
+        self.segments.contains(&address.segment())
+    }
+
+    /// Whether the step ends before something in a node with this lower bound.
+    fn ends_before(&mut self, low: &[u8]) -> bool {
+        if self.resume.is_none() && self.got_further && self.costs >= self.costs_max {
+            self.resume = Some(low.max(self.from).to_vec());
+        }
+        self.resume.is_some()
+    }
+
+    fn load(&mut self, pointer: &PagePointer, expect: Expect) -> Result<PassingPage> {
+        self.costs += 1;
+        block_on(PassingPage::load(self.flush.pages, pointer, expect))
+    }
+
+    /// Moves what has to be moved in and below a node: the pointer that takes its pointer's place.
+    fn visit(&mut self, pointer: &PagePointer, expect: Expect, low: &[u8]) -> Result<PagePointer> {
+        self.progress.pages_seen += 1;
+        let page = self.load(pointer, expect)?;
+        match Page::new(page.bytes()).kind_is(Kind::Leaf) {
+            true => self.visit_leaf(pointer, &page, low),
+            false => self.visit_interior(pointer, &page, low),
+        }
+    }
+
+    fn visit_leaf(
+        &mut self,
+        pointer: &PagePointer,
+        page: &PassingPage,
+        low: &[u8],
+    ) -> Result<PagePointer> {
+        let places = values_in_leaf(&Page::new(page.bytes()));
+        let moved = self.move_with_values(pointer, page.bytes(), places, low)?;
+        self.got_further |= self.resume.is_none();
+        Ok(moved.unwrap_or(*pointer))
+    }
+
+    fn visit_interior(
+        &mut self,
+        pointer: &PagePointer,
+        page: &PassingPage,
+        low: &[u8],
+    ) -> Result<PagePointer> {
+        let node = Interior::new(page.bytes());
+        let mut parts = NodeParts::of(&node, low);
+        let mut changed = self.is_inside(pointer.address);
+        // On the way to where the step begins too: flushes may have joined nodes since.
+        changed |= self.visit_slices(&node, &mut parts, low)?;
+        let level = node.page.level();
+        for child in node.child_of(self.from)..node.children() {
+            let (child_low, old) = (&parts.children[child].low, node.pointer(child));
+            if self.ends_before(child_low) {
+                break;
+            }
+            if level == 1 && old.off_tree_bytes == 0 && !self.is_inside(old.address) {
+                self.progress.pages_seen += 1;
+                self.got_further = true;
+                continue;
+            }
+            let new = self.visit(&old, Expect::Level(level - 1), child_low)?;
+            changed |= new != old;
+            parts.children[child].pointer = new;
+        }
+        if !changed {
+            return Ok(*pointer);
+        }
+        let bytes = parts.encode(level, self.flush.birth);
+        let hints = node.children() + node.slices();
+        self.replace(pointer, bytes, hints)
+    }
+
+    /// Moves slices, and values that they hold for children; says whether any was moved.
+    fn visit_slices(
+        &mut self,
+        node: &Interior<'_>,
+        parts: &mut NodeParts,
+        low: &[u8],
+    ) -> Result<bool> {
+        let mut changed = false;
+        for (run, run_parts) in node.runs().zip(&mut parts.runs) {
+            for (index, slice_parts) in run_parts.slices.iter_mut().enumerate() {
+                let entry = run.slice(index);
+                let pointer = entry.pointer();
+                let has_values = entry.flags() & HAS_OFF_TREE != 0;
+                if !has_values && !self.is_inside(pointer.address) {
+                    continue;
+                }
+                if self.ends_before(low) {
+                    return Ok(changed);
+                }
+                let page = self.load(&pointer, Expect::Slice)?;
+                let places = match has_values {
+                    true => values_in_slice(node, &run, &entry, &Page::new(page.bytes())),
+                    false => Vec::new(),
+                };
+                if let Some(moved) = self.move_with_values(&pointer, page.bytes(), places, low)? {
+                    slice_parts.pointer = moved;
+                    self.got_further = true;
+                    changed = true;
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Moves a leaf or slice, if it lies in the segments or names a value that does.
+    fn move_with_values(
+        &mut self,
+        pointer: &PagePointer,
+        bytes: &[u8],
+        places: Vec<Range<usize>>,
+        low: &[u8],
+    ) -> Result<Option<PagePointer>> {
+        let mut moved = Vec::new();
+        for place in places {
+            if self.ends_before(low) {
+                break;
+            }
+            let payload = &bytes[place.clone()];
+            if let Some(copy) = self.move_value(payload)? {
+                self.flush.drop_value(payload);
+                moved.push((place, copy));
+            }
+        }
+        if moved.is_empty() && !self.is_inside(pointer.address) {
+            return Ok(None);
+        }
+        let mut bytes = bytes.to_vec();
+        bytes[BIRTH_AT].copy_from_slice(&self.flush.birth.0.to_le_bytes());
+        for (place, copy) in moved {
+            bytes[place].copy_from_slice(&copy);
+        }
+        self.replace(pointer, bytes, 0).map(Some)
+    }
+
+    /// Keeps a page that takes the place of another and sums up to the same.
+    fn replace(
+        &mut self,
+        pointer: &PagePointer,
+        bytes: Vec<u8>,
+        hints: usize,
+    ) -> Result<PagePointer> {
+        debug_assert_eq!(
+            bytes.len(),
+            pointer.length as usize,
+            "the keys are the same"
+        );
+        let level = level_of(&bytes);
+        let length = u64::from(pointer.length);
+        let summary = PagePointer {
+            bytes: pointer.bytes.saturating_sub(length),
+            ..*pointer
+        };
+        let new = self.flush.make(bytes, summary, level, hints)?;
+        self.check_place(new.extent())?;
+        self.flush.drop_page(pointer);
+        self.costs += 1;
+        self.progress.pages_moved += 1;
+        self.progress.bytes_moved += length;
+        Ok(new)
+    }
+
+    /// What was just allocated must not lie where everything is to be moved away from.
+    fn check_place(&self, extent: Extent) -> Result<()> {
+        if self.is_inside(extent.address) {
+            return Err(Error::new(
+                ErrorKind::StorageFull,
+                "there is no room outside of the segments that are to be emptied",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Copies a value of which some extent lies in the segments: the payload of the copy.
+    fn move_value(&mut self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
+        let value = OffTree::from_payload(payload)?;
+        if !self.has_extent_inside(&value)? {
+            return Ok(None);
+        }
+        let pages = self.flush.pages;
+        let (birth, urgency) = (self.flush.birth, self.flush.urgency);
+        let segment_bytes = pages.disk.properties().segment_bytes;
+        let shape = Shape::new(pages.settings.block_bytes, segment_bytes)?;
+        let reader = ValueReader::new(pages.disk.clone(), pages.store, payload)?;
+        let allocate = |bytes| pages.space.allocate(bytes, Owner::Tree, urgency);
+        let mut writer = ValueWriter::new(pages.disk.clone(), pages.store, birth, shape, allocate);
+        let written = block_on(async {
+            while writer.length() < value.length {
+                let part = reader.read(writer.length(), COPY_BYTES).await?;
+                if part.is_empty() {
+                    return Err(Error::corrupt_at(
+                        value.root.extent,
+                        "an off-tree value ends before its end",
+                    ));
+                }
+                writer.write_bytes(part.into()).await?;
+            }
+            writer.finish().await
+        });
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.flush.values.extend(writer.abandon().idle);
+                return Err(error);
+            }
+        };
+        // First of all they are the flush's, which abandons them if this step fails.
+        self.flush.values.extend(&written.extents);
+        for extent in &written.extents {
+            self.check_place(*extent)?;
+        }
+        self.costs += written.value.disk_bytes.div_ceil(PAGE_WORTH_BYTES);
+        self.progress.bytes_moved += written.value.disk_bytes;
+        self.got_further = true;
+        Ok(Some(written.value.to_payload().to_vec()))
+    }
+
+    /// Reads the index of a value as far as it takes to find an extent in the segments.
+    fn has_extent_inside(&mut self, value: &OffTree) -> Result<bool> {
+        let pages = self.flush.pages;
+        let source = DiskPages::new(pages.disk.clone(), pages.store);
+        let mut parts = vec![*value];
+        while let Some(part) = parts.pop() {
+            if part.length > 0 && self.is_inside(part.root.extent.address) {
+                return Ok(true);
+            }
+            if part.depth == 0 {
+                continue;
+            }
+            self.costs += 1;
+            let children = block_on(expand(&part, &source))?;
+            let mut extents = children.extents.iter();
+            if extents.any(|(extent, _)| self.is_inside(extent.address)) {
+                return Ok(true);
+            }
+            parts.extend(children.values);
+        }
+        Ok(false)
+    }
+}
+
+#[cfg(test)]
+#[path = "relocate_tests.rs"]
+mod tests;
