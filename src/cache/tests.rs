@@ -254,7 +254,7 @@ fn everything_is_given_back() {
 #[test]
 fn identity_is_never_confused_while_slots_are_reused() {
     let (threads, rounds, pages) = if cfg!(miri) {
-        (3, 60, 6)
+        (3, 25, 4)
     } else {
         (4, 60_000, 64)
     };
