@@ -308,6 +308,16 @@ impl Fixture {
         }
     }
 
+    /// Drops the whole tree.
+    fn clear(&mut self) {
+        self.begin();
+        let root = std::mem::replace(&mut self.root, PagePointer::NOTHING);
+        let (item, birth) = (Dropped::Subtree(root), root.birth);
+        let space = &self.pages.space;
+        space.drop_item(item, birth, self.birth).unwrap();
+        self.map.clear();
+    }
+
     /// With no version kept: what is not freed is what the newest root reaches.
     fn check_space(&mut self, context: &str) {
         self.free(context);
@@ -468,10 +478,17 @@ fn run(seed: u64, settings: Settings, key_count: u32, rounds: usize, operations:
         if fixture.random.usize(0..3) == 0 {
             kept.clear();
         }
+        if fixture.random.usize(0..6) == 0 {
+            fixture.clear();
+        }
         if kept.is_empty() {
             fixture.check_space(&context);
         }
     }
+    kept.clear();
+    fixture.clear();
+    fixture.check_space(&format!("seed {seed} at the end"));
+    assert!(fixture.alive.is_empty());
     assert!(moved > 0, "seed {seed}: nothing was ever moved");
 }
 
@@ -576,4 +593,22 @@ fn an_item_whose_page_is_damaged_is_reported_and_not_lost() {
     let again = block_on(free_some(&fixture.pages, 1));
     assert!(again.failed.is_some() && again.extents.is_empty());
     assert_eq!(space.statistics().pending_items, 1);
+}
+
+#[test]
+fn values_of_consumed_operations_are_neither_moved_nor_freed_with_their_slice() {
+    let settings = Settings {
+        page_bytes: 1024,
+        leaf_slots_max: 8,
+        children_max: 12,
+        slice_slots_max: 64,
+        slice_bytes: 8000,
+        push_bytes: 500,
+        journal_bytes_max: 8000,
+        runs_max: 6,
+        ..Settings::tiny()
+    };
+    for seed in 400..420 {
+        run(seed, settings, 120, 8, 40);
+    }
 }
