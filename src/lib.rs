@@ -8,8 +8,14 @@ pub mod format;
 mod log;
 mod snapshot;
 mod space;
+mod store;
 mod transaction;
 mod tree;
 mod value;
 
 pub use error::{Error, ErrorKind, Result};
+pub use store::{
+    Durability, Maintenance, Operation, Options, Range, Snapshot, Statistics, Store, Transaction,
+    Value,
+};
+pub use tree::MergeOperator;

@@ -3,7 +3,6 @@
 //! * [`FrameTable`]: finds a page by address and birth, takes new ones in, lets old ones go.
 //! * [`Frame`]: one page in memory, with the hints of its children; borrowed under a [`Guard`].
 //! * [`Handle`]: the same, kept alive without a guard.
-//! * [`EpochCell`]: a shared value that readers follow with one load and writers replace.
 //!
 //! Inside: `pool` has the slots in which frames live, `arena` and `granules` the memory of
 //! their bytes, `eviction` the clock that chooses what leaves, `sync` the atomics.
@@ -13,7 +12,6 @@
 //! or a disk access, since nothing that was let go is freed meanwhile.
 
 mod arena;
-mod epoch_cell;
 mod eviction;
 mod frame;
 mod granules;
@@ -25,7 +23,6 @@ mod tests;
 
 pub(crate) use crossbeam_epoch::Guard;
 
-pub(crate) use epoch_cell::EpochCell;
 pub(crate) use frame::{Frame, FrameHint, Handle};
 pub use table::CacheStatistics;
 pub(crate) use table::{FrameTable, Install};

@@ -41,6 +41,9 @@ pub(crate) enum Tag {
     /// Operands to be merged into what is there, oldest first: a [`MergeChain`](crate::tree).
     /// In a leaf: operands whose operator was not known, with the value under them.
     Merge = 6,
+    /// In the log only, alone in its commit: what was committed is in the trees of a root that was
+    /// published before the next commit. No key, no payload.
+    Elsewhere = 7,
 }
 
 impl Tag {
@@ -52,13 +55,14 @@ impl Tag {
             4 => Self::Delete,
             5 => Self::DeleteRange,
             6 => Self::Merge,
+            7 => Self::Elsewhere,
             _ => return None,
         })
     }
 
     /// Whether the key has a value after the operation. Meaningless for [`Tag::DeleteRange`].
     pub(crate) fn is_present(self) -> bool {
-        !matches!(self, Self::Delete | Self::DeleteRange)
+        !matches!(self, Self::Delete | Self::DeleteRange | Self::Elsewhere)
     }
 }
 

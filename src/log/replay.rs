@@ -24,6 +24,11 @@ pub(crate) struct LoggedGroup {
 }
 
 impl LoggedGroup {
+    /// The sequence of the first commit of the group.
+    pub(crate) fn first(&self) -> SequenceNumber {
+        self.first
+    }
+
     /// The sequence of the last commit of the group.
     pub(crate) fn last(&self) -> SequenceNumber {
         SequenceNumber(self.first.0 + u64::from(self.commits) - 1)

@@ -12,6 +12,8 @@ mod version;
 pub(crate) use catalogue::{each_entry, each_pending, read_pieces};
 pub(crate) use count::{count, nth};
 pub(crate) use cursor::{Cursor, Direction, Start, Stop};
-pub(crate) use get::{Lookup, lookup};
+#[cfg(test)]
+pub(crate) use get::lookup;
+pub(crate) use get::{Lookup, fold_chains, lookup_below};
 pub(crate) use value::{CachedPages, load_value, read_part, stored_length};
 pub(crate) use version::{Layer, Version, View};

@@ -88,7 +88,9 @@ pub(crate) async fn load_value(
             Ok(resolve(&pages.operators, key, base.as_deref(), payload)?.into())
         }
         Tag::Reference => Err(unsupported()),
-        Tag::Delete | Tag::DeleteRange => Err(Error::corrupt("a deletion stands for a value")),
+        Tag::Delete | Tag::DeleteRange | Tag::Elsewhere => {
+            Err(Error::corrupt("a deletion stands for a value"))
+        }
     }
 }
 

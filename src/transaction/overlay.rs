@@ -14,6 +14,8 @@
 //! straddles chunks, and no byte before the end of the arena is ever changed, but for those that
 //! [`Overlay::put_reserved`] hands out.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::index::Index;
@@ -148,7 +150,7 @@ impl Arena {
 
 /// The ordered view, and how many chunks are in it.
 struct Ordered {
-    journal: Journal,
+    journal: Arc<Journal>,
     chunks: usize,
 }
 
@@ -265,10 +267,10 @@ impl Overlay {
     ///
     /// The first call, and each after new operations, takes in what is not in it yet. Positions
     /// stay valid as long as the overlay.
-    pub(crate) fn journal(&mut self) -> &Journal {
+    pub(crate) fn journal(&mut self) -> &Arc<Journal> {
         self.arena.freeze();
         let ordered = self.ordered.get_or_insert_with(|| {
-            let journal = Journal::new(0);
+            let journal = Arc::new(Journal::new(0));
             Box::new(Ordered { journal, chunks: 0 })
         });
         for chunk in &self.arena.frozen[ordered.chunks..] {

@@ -35,6 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) root: PagePointer,
     pub(crate) pages: Vec<NewPage>,
     pub(crate) dropped: Vec<(Dropped, Birth)>,
+    /// Extents of values that outgrew their leaves.
+    pub(crate) values: Vec<Extent>,
 }
 
 /// One generation being made.
@@ -101,6 +103,7 @@ impl<'e> Flush<'e> {
                 root,
                 pages: self.made.into_values().collect(),
                 dropped: self.dropped,
+                values: self.values,
             }),
             Err(error) => {
                 for page in self.made.into_values() {

@@ -7,6 +7,7 @@ use super::merge::{Base, Operators, fold, needs_below};
 use super::operation::{Batch, Operation, RangeDelete, lose};
 use crate::format::SequenceNumber;
 use crate::format::record::Tag;
+use crate::transaction::KeyOperations;
 
 /// The operations of a journal up to a sequence, folded. Payloads of off-tree values that nobody
 /// will see in the tree are handed to `lost`.
@@ -115,4 +116,28 @@ fn disjoint(journal: &Journal, bound: SequenceNumber) -> Vec<RangeDelete<'_>> {
         .collect();
     all.sort_by(|a, b| a.low.cmp(b.low));
     super::operation::unite_sorted(all)
+}
+
+/// What the operations of one key of a transaction come to; they are newest first, and none of them
+/// is dead.
+pub(crate) fn fold_entries<'s>(
+    operators: &Operators,
+    key: &KeyOperations<'s>,
+) -> (Tag, Cow<'s, [u8]>) {
+    let mut folded: Option<(Tag, Cow<'s, [u8]>)> = None;
+    for entry in key.entries().rev() {
+        folded = Some(match (entry.tag, folded) {
+            (Tag::Merge, None) => (Tag::Merge, Cow::Borrowed(entry.payload)),
+            (Tag::Merge, Some((tag, payload))) => {
+                let base = match tag {
+                    Tag::Delete => Base::Absent,
+                    tag => Base::Stored(tag, &payload),
+                };
+                let (tag, payload) = fold(operators, key.key(), base, entry.payload);
+                (tag, Cow::Owned(payload))
+            }
+            (tag, _) => (tag, Cow::Borrowed(entry.payload)),
+        });
+    }
+    folded.unwrap_or((Tag::Delete, Cow::Borrowed(&[])))
 }

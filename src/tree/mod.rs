@@ -17,5 +17,5 @@ pub(crate) mod relocate;
 pub(crate) mod search;
 pub(crate) mod slice;
 
-pub(crate) use frozen::frozen_batch;
+pub(crate) use frozen::{fold_entries, frozen_batch};
 pub use merge::MergeOperator;

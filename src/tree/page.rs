@@ -389,8 +389,8 @@ impl<'p> Page<'p> {
             };
             let allowed = match kind {
                 Kind::Interior => true,
-                Kind::Leaf => !matches!(tag, Some(Tag::Delete | Tag::DeleteRange)),
-                Kind::Slice => tag != Some(Tag::DeleteRange),
+                Kind::Leaf => tag.is_some_and(Tag::is_present),
+                Kind::Slice => !matches!(tag, Some(Tag::DeleteRange | Tag::Elsewhere)),
             };
             let head = self.head(index);
             let short = slot.key_length < HEAD_BYTES

@@ -1,0 +1,290 @@
+//! Large transactions: straight into the tree, in generations that nobody sees before the commit.
+//!
+//! What does not fit the memory of a transaction, or the log, is sorted and flushed into private
+//! generations on top of the newest version; their pages go to the disk as they are made. The
+//! commit is a checkpoint that publishes the last of them, and a mark in the log, which has nothing
+//! else of it. The maintenance is held all the while: no other generation can come between.
+//! Abandoning it gives back everything that was made; a crash leaves nothing, since the space maps
+//! on the disk never knew of it.
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::lock::OwnedMutexGuard;
+
+use super::checkpoint::NewRoot;
+use super::commit::Entry;
+use super::core::Core;
+use super::gate::{Inside, lock};
+use super::maintenance::{LoggedValue, Maintaining, Pace, off_tree_payloads};
+use super::options::Durability;
+use crate::error::Result;
+use crate::format::record::{Record, Tag, USER_TREE};
+use crate::format::{Address, Birth, Extent, PagePointer, SequenceNumber};
+use crate::snapshot::{Version, View};
+use crate::space::{Dropped, Urgency};
+use crate::transaction::Overlay;
+use crate::tree::flush::Outcome;
+use crate::tree::fold_entries;
+use crate::tree::journal::Journal;
+use crate::tree::operation::{Batch, Operation, RangeDelete};
+use crate::value::OffTree;
+
+/// How many operations, and bytes of them, one private generation takes.
+const CHUNK_OPERATIONS: usize = 32 << 10;
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// The part of a transaction that went into the tree already.
+pub(super) struct Bulk {
+    state: OwnedMutexGuard<Maintaining>,
+    version: Arc<Version>,
+    sequence: SequenceNumber,
+    first_birth: Birth,
+    /// Everything that was allocated and not given back, by address.
+    made: HashMap<Address, (Extent, Birth)>,
+    dropped: Vec<(Dropped, Birth)>,
+    /// The roots of off-tree values that operations named.
+    named: HashSet<Address>,
+}
+
+impl Bulk {
+    /// Begins on top of the newest version. The caller is alone inside the gate.
+    pub(super) async fn begin(core: &Arc<Core>) -> Result<Self> {
+        // Nobody else can commit now; what was committed goes into the tree first.
+        core.finish_groups().await;
+        let mut state = Arc::clone(&core.maintaining).lock_owned().await;
+        core.freeze();
+        while core.flush_oldest(&mut state)? {}
+        let version = core.current.load_full();
+        let first_birth = Birth(state.birth.0 + 1);
+        let sequence = lock(core.log()?).next;
+        Ok(Self {
+            state,
+            version,
+            sequence,
+            first_birth,
+            made: HashMap::new(),
+            dropped: Vec::new(),
+            named: HashSet::new(),
+        })
+    }
+
+    /// What the transaction reads beneath what it has in memory.
+    pub(super) fn view(&self) -> View {
+        View {
+            version: Arc::clone(&self.version),
+            bound: SequenceNumber(u64::MAX),
+        }
+    }
+
+    /// Flushes operations into private generations.
+    pub(super) async fn apply(&mut self, core: &Arc<Core>, overlay: Overlay) -> Result<()> {
+        let sequence = self.sequence;
+        let sorted = overlay.into_sorted();
+        let deletes: Vec<RangeDelete<'_>> = sorted
+            .range_deletes()
+            .iter()
+            .map(|range| RangeDelete {
+                low: &range.low,
+                end: range.end.as_deref(),
+                sequence,
+            })
+            .collect();
+        if !deletes.is_empty() {
+            self.flush(
+                core,
+                Batch {
+                    deletes,
+                    points: Vec::new(),
+                },
+            )
+            .await?;
+        }
+        let mut points: Vec<Operation<'_>> = Vec::new();
+        let mut bytes = 0;
+        for key in sorted.keys() {
+            let (tag, payload) = fold_entries(&core.pages.operators, &key);
+            let operation = Operation {
+                key: key.key(),
+                sequence,
+                tag,
+                payload,
+            };
+            bytes += operation.bytes();
+            points.push(operation);
+            if points.len() >= CHUNK_OPERATIONS || bytes >= CHUNK_BYTES {
+                let points = std::mem::take(&mut points);
+                self.flush(
+                    core,
+                    Batch {
+                        deletes: Vec::new(),
+                        points,
+                    },
+                )
+                .await?;
+                bytes = 0;
+            }
+        }
+        if !points.is_empty() {
+            self.flush(
+                core,
+                Batch {
+                    deletes: Vec::new(),
+                    points,
+                },
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, core: &Arc<Core>, batch: Batch<'_>) -> Result<()> {
+        let values = off_tree_payloads(&batch);
+        let root = self.version.root;
+        let outcome = core.flush(&mut self.state, &root, batch, false)?;
+        for payload in &values {
+            if let Ok(value) = OffTree::from_payload(payload) {
+                self.named.insert(value.root.extent.address);
+            }
+        }
+        self.take_over(core, outcome)?;
+        if core.pages.frames.dirty_bytes() > core.options.cache_bytes / 4 {
+            core.write_pages(&mut self.state, Pace::Hurried).await?;
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, core: &Arc<Core>, outcome: Outcome) -> Result<()> {
+        let birth = self.state.birth;
+        for extent in outcome.values {
+            self.made.insert(extent.address, (extent, birth));
+        }
+        for page in outcome.pages {
+            self.made.insert(
+                page.pointer.address,
+                (page.pointer.extent(), page.pointer.birth),
+            );
+            self.state.unwritten.insert(page.pointer.address, page);
+        }
+        // Readers of the private versions are this transaction's own, and hold no page now.
+        for (item, birth) in outcome.dropped {
+            match item {
+                Dropped::Extent(extent) if birth >= self.first_birth => {
+                    self.made.remove(&extent.address);
+                    self.give_back(core, extent, birth)?;
+                }
+                item => self.dropped.push((item, birth)),
+            }
+        }
+        self.version = Version::new(
+            Arc::clone(&core.pages),
+            outcome.root,
+            birth,
+            [Arc::new(Journal::new(0))],
+            self.sequence,
+        );
+        Ok(())
+    }
+
+    fn give_back(&mut self, core: &Arc<Core>, extent: Extent, birth: Birth) -> Result<()> {
+        self.state.unwritten.remove(&extent.address);
+        core.pages.frames.forget(extent.address, birth);
+        core.pages.space.abandon(extent)
+    }
+
+    /// Makes it durable and then the newest version.
+    pub(super) async fn commit(
+        mut self,
+        core: &Arc<Core>,
+        values: Vec<(Address, LoggedValue)>,
+        inside: Option<Inside>,
+    ) -> Result<SequenceNumber> {
+        // The log reaches as far as the root will say, and most of what can fail comes before
+        // anything is given up.
+        let prepared = async {
+            core.sync().await?;
+            core.write_pages(&mut self.state, Pace::Hurried).await
+        };
+        if let Err(error) = prepared.await {
+            values
+                .iter()
+                .for_each(|(_, value)| core.abandon_value(value));
+            self.abandon(core);
+            return Err(error);
+        }
+        let published = self.publish(core, values).await;
+        // From here on the space says what the new root says: if that could not be published, only
+        // a reopening knows which of the two roots counts.
+        published.inspect_err(|error| core.poison(error))?;
+        drop(self);
+        let mut marker = Vec::new();
+        let record = Record {
+            tag: Tag::Elsewhere,
+            tree: USER_TREE,
+            key: &[],
+            payload: &[],
+        };
+        record.append_to(&mut marker);
+        let entry = Entry {
+            records: vec![marker.into()],
+            durability: Durability::Immediate,
+            values: Vec::new(),
+            urgency: Urgency::Emergency,
+            elsewhere: true,
+            inside,
+        };
+        core.commit(entry).await
+    }
+
+    async fn publish(
+        &mut self,
+        core: &Arc<Core>,
+        values: Vec<(Address, LoggedValue)>,
+    ) -> Result<()> {
+        let birth = self.state.birth;
+        for (root, value) in values {
+            if !self.named.contains(&root) {
+                core.abandon_value(&value);
+                continue;
+            }
+            for extent in value.extents {
+                core.pages.space.attach(extent)?;
+            }
+        }
+        let dropped = std::mem::take(&mut self.dropped);
+        core.take_over(&mut self.state, Vec::new(), dropped, birth)?;
+        let log = {
+            let mut log = lock(core.log()?);
+            log.since_checkpoint = 0;
+            log.writer.position_at_or_before(self.sequence)
+        };
+        let user: PagePointer = self.version.root;
+        let root = NewRoot {
+            user,
+            applied_through: self.sequence,
+            log,
+            clean: false,
+        };
+        core.write_root(&mut self.state, root).await?;
+        let _versions = lock(&core.versions);
+        let journals = core.current.load_full().journals.clone();
+        core.current.store(Version::new(
+            Arc::clone(&core.pages),
+            user,
+            birth,
+            journals,
+            self.sequence,
+        ));
+        Ok(())
+    }
+
+    /// Gives back everything that was made.
+    pub(super) fn abandon(mut self, core: &Arc<Core>) {
+        for (_, (extent, birth)) in std::mem::take(&mut self.made) {
+            if let Err(error) = self.give_back(core, extent, birth) {
+                debug_assert!(false, "an extent that was allocated: {error}");
+            }
+        }
+    }
+}

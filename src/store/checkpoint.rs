@@ -1,0 +1,350 @@
+//! Checkpoints: making the trees durable, so that the log before them is not needed.
+//!
+//! In order: freeze and flush every journal; write the pages; write the space maps into the system
+//! tree, and its pages; write the tail, which says what writing the maps itself took and gave; sync;
+//! publish the root. Until the last step nothing that the two newest roots reach was touched, so a
+//! crash anywhere before it leaves the store as it was (**I1**).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+
+use super::core::Core;
+use super::gate::lock;
+use super::maintenance::{Maintaining, Pace};
+use crate::disk::Page;
+use crate::error::{Error, Result};
+use crate::format::record::Tag;
+use crate::format::{
+    Birth, LogPosition, PagePointer, RootRecord, SequenceNumber, SpaceTail, StoreId, page_checksum,
+};
+use crate::space::{Dropped, Owner, SUMMARY_SEGMENTS, Urgency, catalogue};
+use crate::tree::operation::{Batch, Operation, RangeDelete};
+
+/// How many maps of segments stay in memory.
+const MAPS_MAX: usize = 4096;
+/// How many spare chunks of the log are kept for recycling.
+const SPARE_CHUNKS: usize = 2;
+
+/// What a root record says beside what every checkpoint knows.
+pub(super) struct NewRoot {
+    pub(super) user: PagePointer,
+    pub(super) applied_through: SequenceNumber,
+    pub(super) log: LogPosition,
+    pub(super) clean: bool,
+}
+
+impl Core {
+    /// A checkpoint of everything that is published.
+    pub(super) async fn checkpoint_with(
+        self: &Arc<Self>,
+        state: &mut Maintaining,
+        pace: Pace,
+        clean: bool,
+    ) -> Result<()> {
+        // The log must reach as far as the root on the disk does: the root before it may have to
+        // be continued by it.
+        while self.flush_oldest(state)? {}
+        self.sync().await?;
+        self.freeze();
+        while self.flush_oldest(state)? {}
+        let log = self.log()?;
+        let version = self.current.load_full();
+        let through = version.tree_through;
+        let position = {
+            let mut log = lock(log);
+            log.since_checkpoint = 0;
+            log.writer.position_at_or_before(through.next())
+        };
+        if !clean && state.checkpointed == (version.root, through) {
+            return Ok(());
+        }
+        let user = version.root;
+        drop(version);
+        self.free(state).await?;
+        self.write_pages(state, pace).await?;
+        let root = NewRoot {
+            user,
+            applied_through: through,
+            log: position,
+            clean,
+        };
+        self.write_root(state, root).await
+    }
+
+    /// Writes the space maps and publishes a root. All pages that `root` reaches are written.
+    pub(super) async fn write_root(&self, state: &mut Maintaining, root: NewRoot) -> Result<()> {
+        let space = &self.pages.space;
+        let pending = space.pending_items();
+        space.begin_tail();
+        let changed = space.changed_segments();
+        let result = self.write_root_with(state, root, &pending, &changed).await;
+        if result.is_err() {
+            space.put_back_changed(&changed);
+        }
+        result
+    }
+
+    async fn write_root_with(
+        &self,
+        state: &mut Maintaining,
+        root: NewRoot,
+        pending: &[crate::space::PendingItem],
+        changed: &[u32],
+    ) -> Result<()> {
+        let space = &self.pages.space;
+        let operations = self.map_operations(pending, changed, root.applied_through)?;
+        let system_before = *lock(&self.system);
+        let outcome = self.flush(state, &system_before, operations.batch(), false)?;
+        let birth = state.birth;
+        let system = outcome.root;
+        for extent in &outcome.values {
+            debug_assert!(false, "the catalogue's pieces fit their leaves: {extent}");
+        }
+        *lock(&self.system) = system;
+        self.take_over(state, outcome.pages, outcome.dropped, birth)?;
+        if state.tail.extent.length > 0 {
+            let old = Dropped::Extent(state.tail.extent);
+            space.drop_item(old, state.tail.birth, birth)?;
+            state.tail.extent.length = 0;
+        }
+        self.write_pages(state, Pace::Hurried).await?;
+        let tail = self.write_tail(birth).await?;
+        state.tail = tail;
+        self.pages
+            .disk
+            .sync()
+            .await
+            .inspect_err(|error| self.poison(error))?;
+        self.publish_root(state, &root, system).await?;
+        state.checkpointed = (root.user, root.applied_through);
+        self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
+        space.evict(MAPS_MAX);
+        self.refill_reserve().await
+    }
+
+    async fn write_tail(&self, birth: Birth) -> Result<SpaceTail> {
+        let space = &self.pages.space;
+        let length = u32::try_from(space.tail_bytes_max())
+            .map_err(|_| Error::invalid("the list of changed space is larger than a segment"))?;
+        let extent = space.allocate(length.max(1), Owner::Tree, Urgency::Emergency)?;
+        let encoded = space
+            .encode_tail(extent.length as usize)
+            .ok_or_else(|| Error::invalid("the list of changed space outgrew its extent"));
+        let saved = match encoded {
+            Ok(bytes) => {
+                let checksum = page_checksum(self.pages.store, extent.address, birth, &bytes);
+                let page = Page {
+                    at: extent.address,
+                    bytes: bytes.into(),
+                };
+                self.pages
+                    .disk
+                    .save(vec![page], false)
+                    .await
+                    .map(|()| checksum)
+            }
+            Err(error) => Err(error),
+        };
+        match saved {
+            Ok(checksum) => Ok(SpaceTail {
+                extent,
+                checksum,
+                birth,
+            }),
+            Err(error) => {
+                space.abandon(extent)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Publishes a root record and lets go of what only the root that it replaces needed.
+    pub(super) async fn publish_root(
+        &self,
+        state: &mut Maintaining,
+        root: &NewRoot,
+        system: PagePointer,
+    ) -> Result<()> {
+        let expected = state
+            .roots
+            .last()
+            .map(|(version, ..)| *version)
+            .unwrap_or_default();
+        let properties = self.pages.disk.properties();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let record = RootRecord {
+            store: self.pages.store,
+            version: expected.next(),
+            epoch: state.epoch,
+            applied_through: root.applied_through,
+            birth: state.birth,
+            time_ms: since_epoch.as_millis() as u64,
+            segment_bytes: properties.segment_bytes,
+            sector_bytes: properties.sector_bytes,
+            settings: self.pages.settings,
+            user: root.user,
+            system,
+            tail: state.tail,
+            log: root.log,
+            clean: root.clean,
+            segments: self.pages.space.segments(),
+        };
+        let bytes = Bytes::copy_from_slice(&record.to_bytes());
+        // After a failure nobody knows which root a reopening would find: nothing may be reused.
+        self.pages
+            .disk
+            .publish_root(expected, record.version, bytes)
+            .await
+            .inspect_err(|error| self.poison(error))?;
+        self.pages.space.keep_root(state.birth);
+        state.roots.push((record.version, state.birth, root.log));
+        if state.roots.len() > 2 {
+            let (_, oldest, _) = state.roots.remove(0);
+            self.pages.space.release_root(oldest);
+        }
+        let log = self.log()?;
+        let needed = state.roots[0].2;
+        let mut log = lock(log);
+        if !log.writer.chunks().any(|chunk| chunk == needed.chunk) {
+            // The root that was found at opening leads to a log of before.
+            return Ok(());
+        }
+        for chunk in log.writer.release_before(&needed) {
+            let spare = log.writer.spare_bytes() / u64::from(self.pages.settings.log_chunk_bytes);
+            if chunk.length == self.pages.settings.log_chunk_bytes && spare < SPARE_CHUNKS as u64 {
+                log.writer.add_chunk(chunk, super::random::number());
+            } else {
+                self.pages.space.abandon(chunk)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The operations that bring the catalogue in the system tree up to date.
+    fn map_operations(
+        &self,
+        pending: &[crate::space::PendingItem],
+        changed: &[u32],
+        sequence: SequenceNumber,
+    ) -> Result<MapOperations> {
+        let space = &self.pages.space;
+        let piece_bytes = self.pages.settings.inline_bytes_max;
+        let mut operations = MapOperations {
+            sequence,
+            ..MapOperations::default()
+        };
+        for &segment in changed {
+            operations.replace(catalogue::segment_range(segment));
+            let map = space.encode_segment(segment)?;
+            for (piece, bytes) in catalogue::pieces(&map, piece_bytes) {
+                operations.put(catalogue::segment_key(segment, piece), bytes);
+            }
+        }
+        let mut blocks: Vec<u32> = changed
+            .iter()
+            .map(|segment| segment / SUMMARY_SEGMENTS)
+            .collect();
+        blocks.dedup();
+        for block in blocks {
+            operations.replace(catalogue::summary_range(block));
+            let summary = space.encode_summary(block);
+            for (piece, bytes) in catalogue::pieces(&summary, piece_bytes) {
+                operations.put(catalogue::summary_key(block, piece), bytes);
+            }
+        }
+        operations.replace(catalogue::all_pending_range());
+        for (number, item) in (0..).zip(pending) {
+            let encoded = catalogue::encode_pending(item).unwrap_or_default();
+            for (piece, bytes) in catalogue::pieces(&encoded, piece_bytes) {
+                operations.put(catalogue::pending_key(number, piece), bytes);
+            }
+        }
+        Ok(operations)
+    }
+
+    /// Keeps room ready for a full disk, as far as there is any.
+    async fn refill_reserve(&self) -> Result<()> {
+        let space = &self.pages.space;
+        let used = space.statistics().tree_bytes;
+        let wanted = self
+            .options
+            .reserve_bytes
+            .unwrap_or((used / 64).clamp(1 << 20, 64 << 20));
+        space.set_reserve(wanted);
+        let most = u64::from(self.pages.disk.properties().segment_bytes / 4);
+        loop {
+            let missing = space.reserve_missing();
+            if missing == 0 {
+                return Ok(());
+            }
+            let bytes = missing.min(most) as u32;
+            // A disk without room for a reserve is no failure: the reserve is what is used next.
+            let Ok(extent) = space.allocate(bytes, Owner::Reserve, Urgency::Ordinary) else {
+                return Ok(());
+            };
+            if self.pages.disk.prepare(extent).await.is_err() {
+                return space.abandon(extent);
+            }
+            space.add_reserve(extent)?;
+        }
+    }
+}
+
+/// What a checkpoint does to the catalogue.
+#[derive(Default)]
+struct MapOperations {
+    sequence: SequenceNumber,
+    replaced: Vec<(Vec<u8>, Vec<u8>)>,
+    put: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl MapOperations {
+    fn replace(&mut self, range: (Vec<u8>, Vec<u8>)) {
+        self.replaced.push(range);
+    }
+
+    fn put(&mut self, key: Vec<u8>, value: &[u8]) {
+        self.put.push((key, value.to_vec()));
+    }
+
+    /// Ranges and keys are in ascending order, as they were added.
+    fn batch(&self) -> Batch<'_> {
+        let sequence = self.sequence;
+        Batch {
+            deletes: self
+                .replaced
+                .iter()
+                .map(|(low, end)| RangeDelete {
+                    low,
+                    end: Some(end),
+                    sequence,
+                })
+                .collect(),
+            points: self
+                .put
+                .iter()
+                .map(|(key, value)| Operation {
+                    key,
+                    sequence,
+                    tag: Tag::Inline,
+                    payload: Cow::Borrowed(value),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Checks that bytes are the tail that a root names.
+pub(super) fn verify_tail(tail: &SpaceTail, store: StoreId, bytes: &[u8]) -> Result<()> {
+    if page_checksum(store, tail.extent.address, tail.birth, bytes) != tail.checksum {
+        let message = "the list of changed space does not match its checksum";
+        return Err(Error::corrupt_at(tail.extent, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! Group commit: everybody who commits at the same time shares one write and one sync.
+//!
+//! A commit enters a queue. Whoever finds no group under way makes one of all that wait, and every
+//! waiter drives it: on a thread that waits, the write and the sync happen inline. The group's
+//! future belongs to the store, so dropping a commit's future after it entered the queue does not
+//! cancel the commit; some other commit, the maintenance or `close` finishes it.
+//!
+//! In order: write, sync if somebody asked for it, enter the journal, publish. What was not
+//! published when a sync fails is never seen.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+
+use super::core::{Core, Log};
+use super::gate::{Inside, lock};
+use super::maintenance::LoggedValue;
+use super::options::Durability;
+use crate::disk::Page;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record::USER_TREE;
+use crate::format::{Address, SequenceNumber};
+use crate::log::writer::{LogWriter, NeedChunk};
+use crate::snapshot::Version;
+use crate::space::{Owner, Urgency};
+use crate::tree::journal::Journal;
+
+/// The record buffers of one commit.
+pub(super) type Records = Vec<Bytes>;
+
+/// How much of deferred commits is kept in memory.
+const DEFERRED_BYTES_MAX: usize = 256 << 10;
+
+/// A commit on its way.
+pub(super) struct Entry {
+    /// Empty: nothing to log, only to sync what came before.
+    pub(super) records: Records,
+    pub(super) durability: Durability,
+    /// Off-tree values that the records name: their roots and all their extents.
+    pub(super) values: Vec<(Address, LoggedValue)>,
+    /// Only deletes: may use the reserve.
+    pub(super) urgency: Urgency,
+    /// The records are a mark: what was committed is in the tree already.
+    pub(super) elsewhere: bool,
+    /// Others who want to be alone wait until this is published.
+    pub(super) inside: Option<Inside>,
+}
+
+#[derive(Default)]
+struct Done {
+    result: Mutex<Option<Result<SequenceNumber>>>,
+}
+
+struct Waiting {
+    entry: Entry,
+    done: Arc<Done>,
+}
+
+type Group = Shared<BoxFuture<'static, ()>>;
+
+/// Commits that wait, and the group that is under way.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Vec<Waiting>,
+    under_way: Option<Group>,
+}
+
+impl Core {
+    /// The largest commit, in bytes of records, that goes through the log.
+    pub(super) fn logged_bytes_max(&self) -> usize {
+        let properties = self.pages.disk.properties();
+        let most =
+            LogWriter::commit_bytes_max(properties.segment_bytes, properties.sector_bytes) / 4;
+        most.min(self.options.journal_bytes.max(64 << 10) * 2)
+    }
+
+    /// Commits. On return, the commit is as durable as it asked to be, and published.
+    pub(super) async fn commit(self: &Arc<Self>, entry: Entry) -> Result<SequenceNumber> {
+        let done = Arc::new(Done::default());
+        lock(&self.queue).waiting.push(Waiting {
+            entry,
+            done: Arc::clone(&done),
+        });
+        loop {
+            if let Some(result) = lock(&done.result).take() {
+                return result;
+            }
+            match self.join_group() {
+                Some(group) => group.await,
+                None => {
+                    let lost = || Error::new(ErrorKind::Poisoned, "a commit group was torn down");
+                    return lock(&done.result).take().unwrap_or_else(|| Err(lost()));
+                }
+            }
+        }
+    }
+
+    /// Drives groups that were left alone by those who began them.
+    pub(super) async fn finish_groups(self: &Arc<Self>) {
+        while let Some(group) = self.join_group() {
+            group.await;
+        }
+    }
+
+    /// The group under way, or a new one of those who wait.
+    fn join_group(self: &Arc<Self>) -> Option<Group> {
+        let mut queue = lock(&self.queue);
+        if let Some(group) = &queue.under_way {
+            return Some(group.clone());
+        }
+        if queue.waiting.is_empty() {
+            return None;
+        }
+        let entries = self.take_entries(&mut queue.waiting);
+        let group = run_group(Arc::clone(self), entries).boxed().shared();
+        queue.under_way = Some(group.clone());
+        Some(group)
+    }
+
+    /// As many of those who wait as one group of the log can hold.
+    fn take_entries(&self, waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
+        let properties = self.pages.disk.properties();
+        let most =
+            LogWriter::commit_bytes_max(properties.segment_bytes, properties.sector_bytes) / 2;
+        let mut bytes = 0;
+        let fits = |waiting: &&Waiting| {
+            bytes += 16 + waiting.entry.records.iter().map(Bytes::len).sum::<usize>();
+            bytes <= most
+        };
+        let count = waiting.iter().take_while(fits).count().max(1);
+        waiting.drain(..count).collect()
+    }
+
+    /// Writes, syncs and publishes a group: the sequence of each entry.
+    async fn write_group(self: &Arc<Self>, entries: &[Waiting]) -> Result<Vec<SequenceNumber>> {
+        self.check_poisoned()?;
+        let log = self.log()?;
+        let sync = entries
+            .iter()
+            .any(|waiting| waiting.entry.durability == Durability::Immediate);
+        let write = sync
+            || entries
+                .iter()
+                .any(|waiting| waiting.entry.durability == Durability::Buffered)
+            || lock(log).deferred_bytes > DEFERRED_BYTES_MAX.min(self.logged_bytes_max());
+        let urgency = match entries
+            .iter()
+            .all(|waiting| waiting.entry.urgency == Urgency::Emergency)
+        {
+            true => Urgency::Emergency,
+            false => Urgency::Ordinary,
+        };
+        if write {
+            self.write_log(log, entries, sync, urgency).await?;
+        }
+        self.publish(log, entries, write)
+            .inspect_err(|error| self.poison(error))
+    }
+
+    /// Writes what was deferred and the entries as one group of the log.
+    async fn write_log(
+        self: &Arc<Self>,
+        log: &Mutex<Log>,
+        entries: &[Waiting],
+        sync: bool,
+        urgency: Urgency,
+    ) -> Result<()> {
+        let has_values = entries
+            .iter()
+            .any(|waiting| !waiting.entry.values.is_empty());
+        let (pages, synced, others_unsynced) = loop {
+            let need = {
+                let mut log = lock(log);
+                let log = &mut *log;
+                let commits: Vec<&[Bytes]> = log
+                    .deferred
+                    .iter()
+                    .chain(entries.iter().map(|waiting| &waiting.entry.records))
+                    .filter(|records| !records.is_empty())
+                    .map(Vec::as_slice)
+                    .collect();
+                let others_unsynced = log.unsynced || has_values;
+                if commits.is_empty() {
+                    break (Vec::new(), log.writer.begin_sync(), others_unsynced);
+                }
+                let first = log.writer.next_sequence();
+                match log.writer.append(first, &commits, sync) {
+                    Ok(pages) => {
+                        let bytes: usize = pages.iter().map(|page| page.bytes.len()).sum();
+                        log.since_checkpoint += bytes as u64;
+                        self.counters
+                            .log_bytes
+                            .fetch_add(bytes as u64, Ordering::Relaxed);
+                        let last = SequenceNumber(log.writer.next_sequence().0 - 1);
+                        break (pages, last, others_unsynced);
+                    }
+                    Err(need) => need,
+                }
+            };
+            self.add_chunk(log, need, urgency).await?;
+        };
+        if let Err(error) = self.save_group(pages, sync, others_unsynced).await {
+            // What was handed to the disk may or may not be there: no later write can be ordered
+            // behind it.
+            self.poison(&error);
+            return Err(error);
+        }
+        let mut log = lock(log);
+        log.unsynced = !sync;
+        if sync {
+            log.writer.synced_through(synced);
+        }
+        log.deferred.clear();
+        log.deferred_bytes = 0;
+        self.counters.groups.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn save_group(&self, pages: Vec<Page>, sync: bool, others_unsynced: bool) -> Result<()> {
+        let disk = &self.pages.disk;
+        // One page alone: writing and syncing it in one call does not wait for what a checkpoint
+        // has under way.
+        if sync && pages.len() == 1 && !others_unsynced {
+            return disk.save(pages, true).await;
+        }
+        let wrote = !pages.is_empty();
+        if wrote {
+            disk.save(pages, false).await?;
+        }
+        match sync && (wrote || others_unsynced) {
+            true => disk.sync().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Prepares a chunk of the log and adds it to the spare ones.
+    pub(super) async fn add_chunk(
+        &self,
+        log: &Mutex<Log>,
+        need: NeedChunk,
+        urgency: Urgency,
+    ) -> Result<()> {
+        let bytes = u32::try_from(need.bytes)
+            .map_err(|_| Error::invalid("a commit is larger than a segment"))?;
+        let extent = self.pages.space.allocate(bytes, Owner::Log, urgency)?;
+        let prepared = self.pages.disk.prepare(extent).await;
+        if let Err(error) = prepared {
+            self.pages.space.abandon(extent)?;
+            return Err(error.while_doing("preparing a chunk of the commit log"));
+        }
+        lock(log).writer.add_chunk(extent, super::random::number());
+        Ok(())
+    }
+
+    /// Lets readers see the entries.
+    fn publish(
+        self: &Arc<Self>,
+        log: &Mutex<Log>,
+        entries: &[Waiting],
+        written: bool,
+    ) -> Result<Vec<SequenceNumber>> {
+        let mut sequences = Vec::with_capacity(entries.len());
+        let mut log = lock(log);
+        let _versions = lock(&self.versions);
+        let version = self.current.load_full();
+        let journal = &version.journals[0];
+        let mut last = SequenceNumber(log.next.0 - 1);
+        for Waiting { entry, .. } in entries {
+            if entry.records.is_empty() {
+                sequences.push(last);
+                continue;
+            }
+            last = last.next();
+            lock(&self.values).extend(entry.values.iter().cloned());
+            if !entry.elsewhere {
+                for records in &entry.records {
+                    journal.append(records.clone(), USER_TREE, last)?;
+                }
+            }
+            if !written {
+                log.deferred_bytes += entry.records.iter().map(Bytes::len).sum::<usize>();
+                log.deferred.push(entry.records.clone());
+            }
+            sequences.push(last);
+        }
+        let committed = last.next().0 - log.next.0;
+        self.counters
+            .commits
+            .fetch_add(committed, Ordering::Relaxed);
+        log.next = last.next();
+        self.published.store(last.0, Ordering::Release);
+        if journal.bytes() >= self.options.journal_bytes {
+            self.freeze_locked(&version);
+        }
+        if log.since_checkpoint >= self.options.checkpoint_log_bytes || log.writer.wants_chunk() {
+            self.work.give();
+        }
+        Ok(sequences)
+    }
+
+    /// Begins a new journal. The caller holds `versions`.
+    pub(super) fn freeze_locked(&self, version: &Arc<Version>) {
+        let new = Arc::new(Journal::new(self.options.journal_bytes));
+        let journals = std::iter::once(new).chain(version.journals.iter().cloned());
+        self.current.store(Version::new(
+            Arc::clone(&self.pages),
+            version.root,
+            version.birth,
+            journals,
+            version.tree_through,
+        ));
+        self.work.give();
+    }
+
+    /// Begins a new journal unless the present one is empty.
+    pub(super) fn freeze(&self) {
+        let _versions = lock(&self.versions);
+        let version = self.current.load_full();
+        if !version.journals[0].is_empty() {
+            self.freeze_locked(&version);
+        }
+    }
+}
+
+async fn run_group(core: Arc<Core>, entries: Vec<Waiting>) {
+    let result = core.write_group(&entries).await;
+    match result {
+        Ok(sequences) => {
+            for (waiting, sequence) in entries.iter().zip(sequences) {
+                *lock(&waiting.done.result) = Some(Ok(sequence));
+            }
+        }
+        Err(error) => {
+            for waiting in &entries {
+                for (_, value) in &waiting.entry.values {
+                    core.abandon_value(value);
+                }
+                *lock(&waiting.done.result) = Some(Err(error.duplicate()));
+            }
+        }
+    }
+    // Only now: who finds no group under way finds the results.
+    let finished = lock(&core.queue).under_way.take();
+    drop(finished);
+}

@@ -1,0 +1,257 @@
+//! What all handles of an open store share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use arc_swap::ArcSwap;
+
+use super::commit::Queue;
+use super::gate::{Gate, lock};
+use super::maintenance::{LoggedValue, Maintaining};
+use super::options::{Maintenance, Options};
+use super::signal::Signal;
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::{Address, PagePointer, SequenceNumber};
+use crate::log::writer::LogWriter;
+use crate::snapshot::{Version, View};
+use crate::tree::pages::Pages;
+
+/// How many frozen journals may wait before those who commit wait for them.
+pub(super) const FROZEN_MAX: usize = 16;
+
+/// The commit log of a store that is open for writing.
+pub(super) struct Log {
+    pub(super) writer: LogWriter,
+    /// The sequence of the next commit.
+    pub(super) next: SequenceNumber,
+    /// Commits that are published and not yet written.
+    pub(super) deferred: Vec<super::commit::Records>,
+    pub(super) deferred_bytes: usize,
+    /// Something was written that no sync covers.
+    pub(super) unsynced: bool,
+    /// Bytes written since the last checkpoint began.
+    pub(super) since_checkpoint: u64,
+}
+
+/// Counters for `stats()`.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) commits: AtomicU64,
+    pub(super) groups: AtomicU64,
+    pub(super) log_bytes: AtomicU64,
+    pub(super) page_bytes: AtomicU64,
+    pub(super) user_bytes: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) checkpoints: AtomicU64,
+}
+
+/// An open store.
+pub(crate) struct Core {
+    pub(crate) pages: Arc<Pages>,
+    pub(super) options: Options,
+    /// The version that readers see; changed under `versions`.
+    pub(super) current: ArcSwap<Version>,
+    /// The newest commit that readers see.
+    pub(super) published: AtomicU64,
+    /// Held by those who change `current`, and while commits enter a journal and are published.
+    pub(super) versions: Mutex<()>,
+    pub(super) gate: Gate,
+    pub(super) queue: Mutex<Queue>,
+    /// `None` when open for reading only.
+    pub(super) log: Option<Mutex<Log>>,
+    pub(super) maintaining: Arc<futures::lock::Mutex<Maintaining>>,
+    /// Extents of off-tree values that commits named and no tree contains yet, by the value's root.
+    pub(super) values: Mutex<HashMap<Address, LoggedValue>>,
+    /// The root of the newest system tree, on the disk or not.
+    pub(super) system: Arc<Mutex<PagePointer>>,
+    /// The store's thread is to end.
+    pub(super) stopping: AtomicBool,
+    /// Why the store writes no more.
+    poisoned: Mutex<Option<Error>>,
+    is_poisoned: AtomicBool,
+    /// Why maintenance failed last, until it succeeds.
+    trouble: Mutex<Option<Error>>,
+    is_troubled: AtomicBool,
+    /// The trouble was told to nobody yet.
+    trouble_is_news: AtomicBool,
+    pub(super) closed: AtomicBool,
+    /// There is work for the maintenance.
+    pub(super) work: Signal,
+    /// Maintenance did something.
+    pub(super) progress: Signal,
+    pub(super) counters: Counters,
+}
+
+impl Core {
+    pub(super) fn new(
+        pages: Arc<Pages>,
+        options: Options,
+        version: Arc<Version>,
+        published: SequenceNumber,
+        log: Option<Log>,
+        maintaining: Maintaining,
+        system: Arc<Mutex<PagePointer>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            pages,
+            options,
+            current: ArcSwap::new(version),
+            published: AtomicU64::new(published.0),
+            versions: Mutex::new(()),
+            gate: Gate::default(),
+            queue: Mutex::default(),
+            log: log.map(Mutex::new),
+            maintaining: Arc::new(futures::lock::Mutex::new(maintaining)),
+            values: Mutex::default(),
+            system,
+            stopping: AtomicBool::new(false),
+            poisoned: Mutex::new(None),
+            is_poisoned: AtomicBool::new(false),
+            trouble: Mutex::new(None),
+            is_troubled: AtomicBool::new(false),
+            trouble_is_news: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            work: Signal::default(),
+            progress: Signal::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// The newest commit that readers see.
+    #[inline]
+    pub(crate) fn published(&self) -> SequenceNumber {
+        SequenceNumber(self.published.load(Ordering::Acquire))
+    }
+
+    /// The newest version and the newest commit, as of one moment.
+    pub(crate) fn view(&self) -> View {
+        loop {
+            let version = self.current.load_full();
+            let bound = self.published();
+            // Commits enter the newest version's first journal: if it is still the newest, all
+            // through the bound are in it.
+            if Arc::ptr_eq(&version, &self.current.load()) {
+                return View { version, bound };
+            }
+        }
+    }
+
+    pub(super) fn log(&self) -> Result<&Mutex<Log>> {
+        self.log
+            .as_ref()
+            .ok_or_else(|| Error::new(ErrorKind::ReadOnly, "the store was opened for reading only"))
+    }
+
+    /// Refuses everything after a close.
+    #[inline]
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the store was closed"));
+        }
+        Ok(())
+    }
+
+    /// Refuses writes that cannot be done. `grows`: the write may need more space.
+    pub(super) fn check_writable(&self, grows: bool) -> Result<()> {
+        self.check_open()?;
+        self.log()?;
+        self.check_poisoned()?;
+        if self.is_troubled.load(Ordering::Acquire) {
+            let trouble = lock(&self.trouble);
+            let Some(error) = &*trouble else {
+                return Ok(());
+            };
+            let full = error.kind() == ErrorKind::StorageFull;
+            if (full && grows) || (!full && self.trouble_is_news.swap(false, Ordering::AcqRel)) {
+                return Err(error
+                    .duplicate()
+                    .while_doing("the store could not be maintained"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_poisoned(&self) -> Result<()> {
+        if self.is_poisoned.load(Ordering::Acquire) {
+            let cause = lock(&self.poisoned)
+                .as_ref()
+                .map(Error::to_string)
+                .unwrap_or_default();
+            return Err(Error::new(
+                ErrorKind::Poisoned,
+                format!("an earlier write failed, the store must be reopened: {cause}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// After this nothing is written any more: what the disk holds is uncertain.
+    pub(super) fn poison(&self, error: &Error) {
+        lock(&self.poisoned).get_or_insert_with(|| error.duplicate());
+        self.is_poisoned.store(true, Ordering::Release);
+        self.progress.give();
+    }
+
+    /// Tells how maintenance went.
+    pub(super) fn report(&self, result: &Result<bool>) {
+        match result {
+            Ok(_) => {
+                if self.is_troubled.swap(false, Ordering::AcqRel) {
+                    *lock(&self.trouble) = None;
+                }
+            }
+            Err(error) => {
+                *lock(&self.trouble) = Some(error.duplicate());
+                self.trouble_is_news.store(true, Ordering::Release);
+                self.is_troubled.store(true, Ordering::Release);
+            }
+        }
+        self.progress.give();
+    }
+
+    /// Why maintenance failed last, if it did.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        lock(&self.poisoned)
+            .as_ref()
+            .map(Error::duplicate)
+            .or_else(|| lock(&self.trouble).as_ref().map(Error::duplicate))
+    }
+
+    /// Whether there are commits that no sync covers.
+    pub(super) fn has_unsynced(&self) -> bool {
+        let Some(log) = &self.log else { return false };
+        let log = lock(log);
+        log.unsynced || !log.deferred.is_empty()
+    }
+
+    /// How many frozen journals wait to be flushed.
+    pub(super) fn frozen(&self) -> usize {
+        self.current.load().journals.len().saturating_sub(1)
+    }
+
+    /// Waits until not too many journals wait to be flushed.
+    pub(super) async fn wait_for_room(self: &Arc<Self>) -> Result<()> {
+        loop {
+            let count = self.progress.count();
+            if self.frozen() <= FROZEN_MAX {
+                return Ok(());
+            }
+            self.check_poisoned()?;
+            self.check_open()?;
+            if let Some(error) = self.trouble() {
+                return Err(error.while_doing("the store could not be maintained"));
+            }
+            match self.options.maintenance {
+                Maintenance::Caller => {
+                    self.maintain().await?;
+                    continue;
+                }
+                Maintenance::Background => {
+                    self.work.give();
+                    self.progress.after(count).await;
+                }
+            }
+        }
+    }
+}

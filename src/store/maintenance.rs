@@ -1,0 +1,403 @@
+//! Maintenance: flushing frozen journals, checkpoints, freeing what nobody reaches any more.
+//!
+//! One at a time, whoever does it: the store's thread, or a caller. What it may not do is hold up
+//! readers, who see one version or the next, or committers, who wait only when
+//! [`FROZEN_MAX`](super::core::FROZEN_MAX) journals have piled up.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::commit::Entry;
+use super::core::Core;
+use super::gate::lock;
+use super::options::Durability;
+use crate::disk::{Page, block_on};
+use crate::error::Result;
+use crate::format::record::Tag;
+use crate::format::{
+    Address, Birth, Extent, LogPosition, PagePointer, RootVersion, SequenceNumber, SpaceTail,
+};
+use crate::log::writer::NeedChunk;
+use crate::snapshot::Version;
+use crate::space::{Dropped, Urgency};
+use crate::tree::expand::free_some;
+use crate::tree::flush::{Flush, NewPage, Outcome};
+use crate::tree::frozen_batch;
+use crate::tree::merge::stored_base;
+use crate::tree::operation::Batch;
+use crate::value::OffTree;
+
+/// How many bytes of pages a paced checkpoint writes between syncs.
+const STEP_BYTES: usize = 256 << 10;
+/// How many bytes of pages are handed to the disk at once when nobody is to be spared.
+const SAVE_BYTES: usize = 1 << 20;
+/// How many dropped subtrees are taken apart at a time.
+const FREE_STEPS: usize = 64;
+
+/// Whether a checkpoint leaves the disk to others between its steps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pace {
+    /// A quarter of a megabyte, synced, then as long a rest. Measured: beside unpaced bursts a
+    /// commit of 0.15 ms takes 80 to 170 ms.
+    Paced,
+    /// As fast as it goes: somebody waits for it.
+    Hurried,
+}
+
+/// An off-tree value that a commit names and no tree does yet.
+#[derive(Clone, Debug)]
+pub(super) struct LoggedValue {
+    pub(super) birth: Birth,
+    /// All its extents.
+    pub(super) extents: Vec<Extent>,
+}
+
+/// What only maintenance knows and changes.
+pub(super) struct Maintaining {
+    /// The newest generation there is or was tried.
+    pub(super) birth: Birth,
+    /// Pages that are not on the disk yet, in the order of their addresses.
+    pub(super) unwritten: BTreeMap<Address, NewPage>,
+    /// The last two published roots: version, birth, and where their logs begin.
+    pub(super) roots: Vec<(RootVersion, Birth, LogPosition)>,
+    pub(super) tail: SpaceTail,
+    pub(super) epoch: u64,
+    /// What the newest root has applied and names: nothing to do if nothing changed.
+    pub(super) checkpointed: (PagePointer, SequenceNumber),
+    /// Whether dropped subtrees wait to be taken apart.
+    pub(super) more_to_free: bool,
+}
+
+impl Core {
+    /// Does what is due; says whether there was anything.
+    pub(super) async fn maintain(self: &Arc<Self>) -> Result<bool> {
+        self.check_poisoned()?;
+        let mut state = self.maintaining.lock().await;
+        let result = self.maintain_step(&mut state).await;
+        drop(state);
+        self.report(&result);
+        result
+    }
+
+    async fn maintain_step(self: &Arc<Self>, state: &mut Maintaining) -> Result<bool> {
+        if self.frozen() > 0 {
+            self.flush_oldest(state)?;
+            self.free(state).await?;
+            return Ok(true);
+        }
+        let log = self.log()?;
+        let (due, wants_chunk) = {
+            let log = lock(log);
+            let due = log.since_checkpoint >= self.options.checkpoint_log_bytes
+                || self.pages.frames.dirty_bytes() > self.options.cache_bytes / 3;
+            (due, log.writer.wants_chunk())
+        };
+        if wants_chunk {
+            let bytes = u64::from(self.pages.settings.log_chunk_bytes);
+            self.add_chunk(log, NeedChunk { bytes }, Urgency::Ordinary)
+                .await?;
+        }
+        if due || self.trouble().is_some() {
+            self.checkpoint_with(state, Pace::Paced, false).await?;
+            return Ok(true);
+        }
+        if state.more_to_free {
+            self.free(state).await?;
+            return Ok(true);
+        }
+        Ok(wants_chunk)
+    }
+
+    /// Flushes the oldest frozen journal into the tree and publishes the version that comes of it.
+    pub(super) fn flush_oldest(&self, state: &mut Maintaining) -> Result<bool> {
+        let version = self.current.load_full();
+        let Some((oldest, [_, ..])) = version.journals.split_last() else {
+            return Ok(false);
+        };
+        let mut lost = Vec::new();
+        let batch = frozen_batch(
+            oldest,
+            SequenceNumber(u64::MAX),
+            &self.pages.operators,
+            &mut |payload| lost.push(payload.to_vec()),
+        );
+        let reached = off_tree_payloads(&batch);
+        let outcome = self.flush(state, &version.root, batch, false)?;
+        let through = oldest.last_sequence().unwrap_or(version.tree_through);
+        self.attach_values(&reached)?;
+        self.install(state, outcome, through, 1)?;
+        for payload in lost {
+            self.drop_lost_value(&payload, state.birth)?;
+        }
+        self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Makes a generation, without publishing it.
+    pub(super) fn flush(
+        &self,
+        state: &mut Maintaining,
+        root: &PagePointer,
+        batch: Batch<'_>,
+        settle: bool,
+    ) -> Result<Outcome> {
+        state.birth = Birth(state.birth.0 + 1);
+        self.pages.space.set_current(state.birth);
+        let flush = Flush::new(&self.pages, state.birth, Urgency::Emergency);
+        let flush = if settle { flush.settling() } else { flush };
+        flush.run(root, batch)
+    }
+
+    /// Makes a generation the newest version; `done` of the oldest journals are in it.
+    pub(super) fn install(
+        &self,
+        state: &mut Maintaining,
+        outcome: Outcome,
+        through: SequenceNumber,
+        done: usize,
+    ) -> Result<()> {
+        let birth = state.birth;
+        {
+            let _versions = lock(&self.versions);
+            let version = self.current.load_full();
+            let keep = version.journals.len() - done;
+            self.current.store(Version::new(
+                Arc::clone(&self.pages),
+                outcome.root,
+                birth,
+                version.journals[..keep].iter().cloned(),
+                through,
+            ));
+        }
+        self.take_over(state, outcome.pages, outcome.dropped, birth)?;
+        self.progress.give();
+        Ok(())
+    }
+
+    /// Notes the pages that a generation made and what it dropped.
+    pub(super) fn take_over(
+        &self,
+        state: &mut Maintaining,
+        pages: Vec<NewPage>,
+        dropped: Vec<(Dropped, Birth)>,
+        dropped_at: Birth,
+    ) -> Result<()> {
+        for page in pages {
+            state.unwritten.insert(page.pointer.address, page);
+        }
+        for (item, birth) in dropped {
+            self.pages.space.drop_item(item, birth, dropped_at)?;
+        }
+        state.more_to_free = true;
+        Ok(())
+    }
+
+    /// Values that commits named are now named by the tree.
+    pub(super) fn attach_values(&self, payloads: &[Vec<u8>]) -> Result<()> {
+        let mut values = lock(&self.values);
+        for payload in payloads {
+            let Ok(value) = OffTree::from_payload(payload) else {
+                continue;
+            };
+            let logged = values.remove(&value.root.extent.address);
+            for extent in logged.into_iter().flat_map(|logged| logged.extents) {
+                self.pages.space.attach(extent)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A value that a commit named was overwritten before any tree named it. Snapshots may still
+    /// see it.
+    fn drop_lost_value(&self, payload: &[u8], dropped_at: Birth) -> Result<()> {
+        let Ok(value) = OffTree::from_payload(payload) else {
+            return Ok(());
+        };
+        let logged = lock(&self.values).remove(&value.root.extent.address);
+        for extent in logged.into_iter().flat_map(|logged| logged.extents) {
+            self.pages.space.attach(extent)?;
+            self.pages
+                .space
+                .drop_item(Dropped::Extent(extent), value.root.birth, dropped_at)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the extents of a value back that nobody but its owner knew of.
+    pub(super) fn abandon_value(&self, value: &LoggedValue) {
+        for extent in &value.extents {
+            // Index pages of the value may be in memory under this address.
+            self.pages.frames.forget(extent.address, value.birth);
+            if let Err(error) = self.pages.space.abandon(*extent) {
+                debug_assert!(false, "an extent that was allocated: {error}");
+            }
+        }
+    }
+
+    /// Frees what nothing pins any more, in bounded steps.
+    pub(super) async fn free(&self, state: &mut Maintaining) -> Result<()> {
+        let freed = free_some(&self.pages, FREE_STEPS).await;
+        for (extent, birth) in &freed.extents {
+            let unwritten = state.unwritten.get(&extent.address);
+            if unwritten.is_some_and(|page| page.pointer.birth == *birth) {
+                state.unwritten.remove(&extent.address);
+            }
+        }
+        state.more_to_free = freed.more;
+        freed.failed.map_or(Ok(()), Err)
+    }
+
+    /// Writes pages that are not on the disk yet.
+    pub(super) async fn write_pages(&self, state: &mut Maintaining, pace: Pace) -> Result<()> {
+        let step_bytes = if pace == Pace::Paced {
+            STEP_BYTES
+        } else {
+            SAVE_BYTES
+        };
+        while !state.unwritten.is_empty() {
+            let began = Instant::now();
+            let mut bytes = 0;
+            let mut written = Vec::new();
+            let mut pages = Vec::new();
+            for page in state.unwritten.values() {
+                if bytes > 0 && bytes + page.handle.bytes().len() > step_bytes {
+                    break;
+                }
+                bytes += page.handle.bytes().len();
+                written.push(page.pointer);
+                let copy = page.handle.bytes().to_vec().into();
+                pages.push(Page {
+                    at: page.pointer.address,
+                    bytes: copy,
+                });
+            }
+            self.pages.disk.save(pages, false).await?;
+            if pace == Pace::Paced {
+                self.pages
+                    .disk
+                    .sync()
+                    .await
+                    .inspect_err(|error| self.poison(error))?;
+            }
+            for pointer in &written {
+                state.unwritten.remove(&pointer.address);
+                self.pages
+                    .frames
+                    .mark_written(pointer.address, pointer.birth);
+            }
+            self.counters
+                .page_bytes
+                .fetch_add(bytes as u64, Ordering::Relaxed);
+            if pace == Pace::Paced && self.frozen() == 0 && self.has_thread() {
+                thread::sleep(began.elapsed().min(Duration::from_millis(50)));
+            }
+        }
+        Ok(())
+    }
+
+    /// A commit of nothing, which syncs all that was committed before.
+    pub(super) async fn sync(self: &Arc<Self>) -> Result<SequenceNumber> {
+        let entry = Entry {
+            records: Vec::new(),
+            durability: Durability::Immediate,
+            values: Vec::new(),
+            urgency: Urgency::Emergency,
+            elsewhere: false,
+            inside: None,
+        };
+        self.commit(entry).await
+    }
+
+    fn has_thread(&self) -> bool {
+        self.options.maintenance == super::options::Maintenance::Background
+    }
+}
+
+/// The off-tree values that the operations of a batch name.
+pub(super) fn off_tree_payloads(batch: &Batch<'_>) -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    for operation in &batch.points {
+        match operation.tag {
+            Tag::OffTree => payloads.push(operation.payload.to_vec()),
+            Tag::Merge => {
+                if let Some((Tag::OffTree, payload)) = stored_base(&operation.payload) {
+                    payloads.push(payload.to_vec());
+                }
+            }
+            _ => {}
+        }
+    }
+    payloads
+}
+
+/// The store's own thread.
+pub(super) struct Worker {
+    thread: Option<thread::JoinHandle<()>>,
+    core: Arc<Core>,
+}
+
+impl Worker {
+    pub(super) fn start(core: &Arc<Core>) -> Result<Self> {
+        let shared = Arc::clone(core);
+        let thread = thread::Builder::new()
+            .name("thunderhead".into())
+            .spawn(move || work(&shared))
+            .map_err(|error| {
+                crate::error::Error::io("starting the thread that maintains the store", error)
+            })?;
+        Ok(Self {
+            thread: Some(thread),
+            core: Arc::clone(core),
+        })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.core.stopping.store(true, Ordering::Release);
+        self.core.work.give();
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != thread::current().id()
+        {
+            // A panic of the thread was reported by the panic hook; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(core: &Arc<Core>) {
+    let mut deferred_since: Option<Instant> = None;
+    loop {
+        let count = core.work.count();
+        if core.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let worked = block_on(async {
+            core.finish_groups().await;
+            core.maintain().await
+        });
+        let deferred = core.has_unsynced();
+        let interval = core.options.deferred_interval;
+        match (deferred, deferred_since) {
+            (false, _) => deferred_since = None,
+            (true, None) => deferred_since = Some(Instant::now()),
+            (true, Some(since)) if since.elapsed() >= interval => {
+                deferred_since = None;
+                // A failure poisons the store, and is told to whoever writes next.
+                let _ = block_on(core.sync());
+            }
+            (true, Some(_)) => {}
+        }
+        let idle = match worked {
+            Ok(true) => continue,
+            Ok(false) if deferred_since.is_some() || deferred => interval,
+            Ok(false) => Duration::from_secs(3600),
+            // Tried again now and then: somebody may make room.
+            Err(_) => Duration::from_millis(200),
+        };
+        core.work.after_or_timeout(count, idle);
+    }
+}

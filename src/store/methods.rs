@@ -1,0 +1,172 @@
+//! The methods that a store, its snapshots and its transactions have in common.
+
+/// Defines them for a type with a field `reader`; ranges live as long as the argument says.
+macro_rules! reading_methods {
+    ($life:lifetime) => {
+        /// The value of a key, or `None`. Cached: one descent and one copy; else one read a level
+        /// that is not in memory. Errors: `InvalidArgument` for a key of more than 32 KiB;
+        /// `Corrupt`; `Io`; `OperatorMissing`.
+        pub fn get<K: AsRef<[u8]> + Send>(
+            &self,
+            key: K,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<Option<$crate::store::Value>>>
+            + Send
+            + use<'_, K>,
+        > {
+            $crate::store::Operation::new(async move { self.reader.get(key.as_ref()).await })
+        }
+
+        /// Lends the value of a key to a function; `None` if there is none. Nothing is copied or
+        /// allocated when the value is in its leaf. The function should be short: memory that is
+        /// given up meanwhile is not reused before it returns.
+        pub fn get_with<K: AsRef<[u8]> + Send, R: Send>(
+            &self,
+            key: K,
+            function: impl FnOnce(&[u8]) -> R + Send,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<Option<R>>> + Send,
+        > {
+            $crate::store::Operation::new(async move {
+                self.reader.get_with(key.as_ref(), function).await
+            })
+        }
+
+        /// The bytes of a value from `offset` on, at most `length`, fewer at its end; `None` if the
+        /// key has none. Of a large value only the blocks that are asked for are read.
+        pub fn get_part<K: AsRef<[u8]> + Send>(
+            &self,
+            key: K,
+            offset: u64,
+            length: usize,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<Option<$crate::store::Value>>>
+            + Send
+            + use<'_, K>,
+        > {
+            $crate::store::Operation::new(async move {
+                self.reader.get_part(key.as_ref(), offset, length).await
+            })
+        }
+
+        /// The length of the value of a key in bytes, without reading a large value.
+        pub fn value_length<K: AsRef<[u8]> + Send>(
+            &self,
+            key: K,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<Option<u64>>> + Send + use<'_, K>,
+        > {
+            $crate::store::Operation::new(async move {
+                self.reader.value_length(key.as_ref()).await
+            })
+        }
+
+        /// Whether a key has a value.
+        pub fn contains_key<K: AsRef<[u8]> + Send>(
+            &self,
+            key: K,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<bool>> + Send + use<'_, K>,
+        > {
+            $crate::store::Operation::new(async move {
+                self.reader.contains_key(key.as_ref()).await
+            })
+        }
+
+        /// The entries of a range of keys, from both ends. A range that ends before it begins is
+        /// empty.
+        pub fn range<K: AsRef<[u8]> + ?Sized>(
+            &self,
+            range: impl std::ops::RangeBounds<K>,
+        ) -> $crate::store::Range<$life> {
+            let low = $crate::store::reader::owned(range.start_bound());
+            let high = $crate::store::reader::owned(range.end_bound());
+            self.reader.range(low, high)
+        }
+
+        /// All entries, from both ends.
+        pub fn iter(&self) -> $crate::store::Range<$life> {
+            self.reader.range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
+        }
+
+        /// The entries whose keys begin with a prefix, from both ends.
+        pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> $crate::store::Range<$life> {
+            let prefix = prefix.as_ref();
+            let end = $crate::store::reader::prefix_end(prefix);
+            self.reader.range(std::ops::Bound::Included(prefix.to_vec()), end)
+        }
+
+        /// The entry with the smallest key.
+        pub fn first(
+            &self,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<Option<(Vec<u8>, $crate::store::Value)>>>
+            + Send,
+        > {
+            let mut range = self.iter();
+            $crate::store::Operation::new(async move { range.next_entry().await })
+        }
+
+        /// The entry with the greatest key.
+        pub fn last(
+            &self,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<Option<(Vec<u8>, $crate::store::Value)>>>
+            + Send,
+        > {
+            let mut range = self.iter();
+            $crate::store::Operation::new(async move { range.next_back_entry().await })
+        }
+
+        /// The exact number of entries. Where operations are pending whose effect on it is unknown,
+        /// the first call after them finds out, once for each.
+        pub fn len(
+            &self,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<u64>> + Send + use<'_>,
+        > {
+            let unbounded = std::ops::Bound::Unbounded;
+            $crate::store::Operation::new(async move {
+                self.reader.count(unbounded.clone(), unbounded).await
+            })
+        }
+
+        /// Whether there are no entries.
+        pub fn is_empty(
+            &self,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<bool>> + Send + use<'_>,
+        > {
+            $crate::store::Operation::new(async move {
+                Ok(self.iter().next_with(|_, _| ()).await?.is_none())
+            })
+        }
+
+        /// The exact number of entries of a range of keys. O(log n) where nothing is pending; see
+        /// [`len`](Self::len).
+        pub fn count<K: AsRef<[u8]> + ?Sized>(
+            &self,
+            range: impl std::ops::RangeBounds<K>,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<u64>> + Send,
+        > {
+            let low = $crate::store::reader::owned(range.start_bound());
+            let high = $crate::store::reader::owned(range.end_bound());
+            $crate::store::Operation::new(async move { self.reader.count(low, high).await })
+        }
+
+        /// The entry that has exactly `rank` entries before it. O(log n) where nothing is pending.
+        pub fn nth(
+            &self,
+            rank: u64,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<Option<(Vec<u8>, $crate::store::Value)>>>
+            + Send
+            + use<'_>,
+        > {
+            $crate::store::Operation::new(async move { self.reader.nth(rank).await })
+        }
+    };
+}
+
+pub(crate) use reading_methods;

@@ -1,0 +1,221 @@
+//! The open store: commits, checkpoints, recovery, maintenance.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `options`, `open` | how a store is opened, and what recovery does |
+//! | `reader`, `range`, `snapshot` | reading |
+//! | `transaction`, `bulk` | writing, small and large |
+//! | `commit`, `gate` | group commit, and who may write |
+//! | `maintenance`, `checkpoint` | what commits leave behind |
+//! | `core` | what all of them share |
+
+mod bulk;
+mod checkpoint;
+mod commit;
+mod core;
+mod gate;
+mod maintenance;
+mod methods;
+mod open;
+mod operation;
+mod options;
+mod random;
+mod range;
+mod reader;
+mod signal;
+mod snapshot;
+mod statistics;
+mod transaction;
+mod value;
+
+use std::future::Future;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+pub use operation::Operation;
+pub use options::{Durability, Maintenance, Options};
+pub use range::Range;
+pub use snapshot::Snapshot;
+pub use statistics::Statistics;
+pub use transaction::Transaction;
+pub use value::Value;
+
+use self::core::Core;
+use gate::{Pass, lock};
+use maintenance::{Pace, Worker};
+pub(crate) use methods::reading_methods;
+use reader::Reader;
+
+use crate::disk::{MemoryDisk, block_on};
+use crate::error::Result;
+use crate::format::SequenceNumber;
+
+/// An ordered map from byte strings to byte strings on a disk.
+///
+/// Cheap to clone; clones are the same store. Every operation that may touch the disk gives an
+/// [`Operation`], to be awaited or waited for.
+///
+/// When the last clone is dropped, what was committed is written and synced, and the store's thread
+/// ends; errors of that are lost: [`close`](Self::close) tells them, and makes the next opening
+/// faster. Dropping it in any other state, and any future of it, is safe.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+    reader: Reader,
+    durability: Durability,
+}
+
+struct Shared {
+    core: Arc<Core>,
+    worker: Mutex<Option<Worker>>,
+}
+
+impl Store {
+    fn new(core: Arc<Core>, worker: Option<Worker>) -> Self {
+        let durability = core.options.durability;
+        let reader = Reader {
+            core: Arc::clone(&core),
+            fixed: None,
+            overlay: None,
+        };
+        let shared = Arc::new(Shared {
+            core,
+            worker: Mutex::new(worker),
+        });
+        Self {
+            shared,
+            reader,
+            durability,
+        }
+    }
+
+    /// Opens the store in a file, with the default [`Options`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path)
+    }
+
+    /// Creates a store in a new file, with the default [`Options`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().create(path)
+    }
+
+    /// Opens the store in a file, or creates it, with the default [`Options`].
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open_or_create(path)
+    }
+
+    /// A store in memory, which ends with its last clone.
+    pub fn in_memory() -> Result<Self> {
+        Options::new().open_disk(MemoryDisk::new())
+    }
+
+    /// The same store, whose single writes and transactions have another durability unless they say
+    /// otherwise.
+    pub fn with_durability(&self, durability: Durability) -> Self {
+        Self {
+            durability,
+            ..self.clone()
+        }
+    }
+
+    reading_methods!('static);
+
+    /// The newest commit that readers see.
+    pub fn sequence(&self) -> SequenceNumber {
+        self.shared.core.published()
+    }
+
+    /// Makes everything that was committed before durable. One sync at most, shared with others.
+    pub fn sync(&self) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_>> {
+        Operation::new(async move {
+            let core = &self.shared.core;
+            core.check_open()?;
+            core.sync().await
+        })
+    }
+
+    /// Makes the trees durable, so that the log before them is not needed: what the background does
+    /// now and then, done now. Costs a write of every page that was made since the last one.
+    pub fn checkpoint(&self) -> Operation<impl Future<Output = Result<()>> + Send + use<'_>> {
+        Operation::new(async move {
+            let core = &self.shared.core;
+            core.check_open()?;
+            core.check_poisoned()?;
+            core.log()?;
+            let mut state = core.maintaining.lock().await;
+            let result = core.checkpoint_with(&mut state, Pace::Hurried, false).await;
+            drop(state);
+            core.report(
+                &result
+                    .as_ref()
+                    .map(|()| true)
+                    .map_err(crate::Error::duplicate),
+            );
+            result
+        })
+    }
+
+    /// Does what is due of flushes, checkpoints and freeing; says whether there was anything. For
+    /// stores with [`Maintenance::Caller`]; call it until it says no.
+    pub fn maintain(&self) -> Operation<impl Future<Output = Result<bool>> + Send + use<'_>> {
+        Operation::new(async move {
+            self.shared.core.check_open()?;
+            self.shared.core.log()?;
+            self.shared.core.maintain().await
+        })
+    }
+
+    /// Ends the store in good order: waits for open transactions, makes everything durable and
+    /// notes that nothing follows. All clones are closed; snapshots can still be read.
+    ///
+    /// Errors: whatever keeps it from doing so. Then the store is closed all the same, and what was
+    /// committed durably is there when it is opened again.
+    pub fn close(self) -> Operation<impl Future<Output = Result<()>> + Send> {
+        Operation::new(async move {
+            let core = &self.shared.core;
+            if core.log.is_none() {
+                core.closed.store(true, Ordering::Release);
+                return Ok(());
+            }
+            core.check_open()?;
+            let _inside = core.gate.enter(Pass::Alone).await;
+            core.check_open()?;
+            let worker = lock(&self.shared.worker).take();
+            drop(worker);
+            let result = async {
+                core.check_poisoned()?;
+                let mut state = core.maintaining.lock().await;
+                core.checkpoint_with(&mut state, Pace::Hurried, true).await
+            };
+            let result = result.await;
+            core.closed.store(true, Ordering::Release);
+            result
+        })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        drop(lock(&self.worker).take());
+        let core = &self.core;
+        if core.log.is_some() && core.check_open().is_ok() && core.check_poisoned().is_ok() {
+            // Nobody is there to be told of a failure.
+            let _ = block_on(async {
+                core.finish_groups().await;
+                match core.has_unsynced() {
+                    true => core.sync().await.map(|_| ()),
+                    false => Ok(()),
+                }
+            });
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("sequence", &self.sequence())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,513 @@
+//! Opening: from a root record, the space maps and the log to a store that serves.
+//!
+//! A store that is opened for writing first finishes what a crash interrupted, and serves nothing
+//! before that is durable: the accepted part of the log is copied to a fresh chunk, and a root that
+//! names the copy is published into both slots. What the page cache shows after a kill, or after a
+//! failed sync, may not be on the disk; after this it is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use smallvec::SmallVec;
+
+use super::Store;
+use super::checkpoint::{NewRoot, verify_tail};
+use super::core::{Core, Log};
+use super::gate::lock;
+use super::maintenance::{LoggedValue, Maintaining, Worker};
+use super::options::{Maintenance, Options};
+use super::random;
+use crate::cache::FrameTable;
+use crate::disk::{Disk, block_on};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::record::{Record, Tag, USER_TREE};
+use crate::format::{
+    Address, Birth, Extent, PagePointer, RootRecord, SequenceNumber, Settings, SpaceTail, StoreId,
+};
+use crate::log::replay::Replay;
+use crate::log::writer::LogWriter;
+use crate::snapshot::{CachedPages, Cursor, Direction, Start, Stop, Version};
+use crate::space::{Owner, Space, Urgency, catalogue};
+use crate::tree::journal::Journal;
+use crate::tree::merge::stored_base;
+use crate::tree::pages::Pages;
+use crate::value::{OffTree, ValueReader, each_extent};
+
+/// Opens the store on a disk, or creates it where the disk has none.
+pub(super) async fn open(disk: Disk, options: Options) -> Result<Store> {
+    let roots = disk.load_root().await?;
+    if roots.records.is_empty() {
+        return create(disk, options).await;
+    }
+    let root = choose(&roots.records)?;
+    let properties = disk.properties();
+    if (root.segment_bytes, root.sector_bytes)
+        != (properties.segment_bytes, properties.sector_bytes)
+    {
+        return Err(Error::corrupt(format!(
+            "the store was made on a disk with segments of {} and sectors of {} bytes, \
+             this one has {} and {}",
+            root.segment_bytes,
+            root.sector_bytes,
+            properties.segment_bytes,
+            properties.sector_bytes
+        )));
+    }
+    let read_only = options.read_only || properties.read_only;
+    let system = Arc::new(Mutex::new(root.system));
+    let pages = make_pages(
+        disk,
+        &options,
+        root.store,
+        root.settings,
+        root.segments,
+        &system,
+    )?;
+    let pending = load_space(&pages, &root, read_only).await?;
+    for item in pending {
+        pages
+            .space
+            .drop_item(item.item, item.birth, item.dropped_at)?;
+    }
+    let mut replay = read_log(&pages, &root).await?;
+    cut_at_lost_values(&pages, &root, &mut replay).await?;
+    for chunk in replay.chunks() {
+        if !read_only {
+            pages.space.mark_used(*chunk, Owner::Log)?;
+        }
+    }
+    let journal = Arc::new(Journal::new(options.journal_bytes));
+    let (last, values) = replay_into(&pages, &root, &replay, &journal, read_only).await?;
+    let mut journals: SmallVec<[Arc<Journal>; 2]> = SmallVec::new();
+    journals.push(Arc::new(Journal::new(options.journal_bytes)));
+    if !journal.is_empty() {
+        journals.push(journal);
+    }
+    let version = Version::new(
+        Arc::clone(&pages),
+        root.user,
+        root.birth,
+        journals,
+        root.applied_through,
+    );
+    let state = Maintaining {
+        birth: root.birth,
+        unwritten: BTreeMap::new(),
+        roots: vec![(root.version, root.birth, root.log)],
+        tail: root.tail,
+        epoch: root.epoch + 1,
+        checkpointed: (root.user, root.applied_through),
+        more_to_free: true,
+    };
+    if read_only {
+        let core = Core::new(pages, options, version, last, None, state, system);
+        return Ok(Store::new(core, None));
+    }
+    let log = continue_log(&pages, &root, &replay, last).await?;
+    let position = log.writer.position_at_or_before(SequenceNumber(0));
+    let maintenance = options.maintenance;
+    let core = Core::new(pages, options, version, last, Some(log), state, system);
+    *lock(&core.values) = values;
+    {
+        let mut state = core.maintaining.lock().await;
+        // Twice: once into each slot. The second one ends the need for what was there before.
+        for _ in 0..2 {
+            let root = NewRoot {
+                user: root.user,
+                applied_through: root.applied_through,
+                log: position,
+                clean: false,
+            };
+            let system = *lock(&core.system);
+            core.publish_root(&mut state, &root, system).await?;
+        }
+        for chunk in replay.chunks() {
+            core.pages.space.abandon(*chunk)?;
+        }
+    }
+    finish(core, maintenance)
+}
+
+fn finish(core: Arc<Core>, maintenance: Maintenance) -> Result<Store> {
+    let worker = match maintenance {
+        Maintenance::Background => Some(Worker::start(&core)?),
+        Maintenance::Caller => None,
+    };
+    core.work.give();
+    Ok(Store::new(core, worker))
+}
+
+/// Makes a store where there is none.
+async fn create(disk: Disk, options: Options) -> Result<Store> {
+    if options.read_only || disk.properties().read_only {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            "there is no store on the disk",
+        ));
+    }
+    options.settings.check(disk.properties().segment_bytes)?;
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&random::number().to_le_bytes());
+    id[8..].copy_from_slice(&random::number().to_le_bytes());
+    let store = StoreId(id);
+    let system = Arc::new(Mutex::new(PagePointer::NOTHING));
+    let pages = make_pages(disk, &options, store, options.settings, 0, &system)?;
+    let sequence = SequenceNumber(1);
+    let chunk_bytes = options.settings.log_chunk_bytes;
+    let chunk = prepared_chunk(&pages, chunk_bytes).await?;
+    let writer = new_writer(&pages, chunk, sequence);
+    let position = writer.position();
+    let log = Log {
+        writer,
+        next: sequence,
+        deferred: Vec::new(),
+        deferred_bytes: 0,
+        unsynced: false,
+        since_checkpoint: 0,
+    };
+    let state = Maintaining {
+        birth: Birth(0),
+        unwritten: BTreeMap::new(),
+        roots: Vec::new(),
+        tail: SpaceTail {
+            extent: Extent::new(Address::new(0, 0), 0),
+            checksum: 0,
+            birth: Birth(0),
+        },
+        epoch: 1,
+        checkpointed: (PagePointer::NOTHING, SequenceNumber(0)),
+        more_to_free: false,
+    };
+    let journal = Arc::new(Journal::new(options.journal_bytes));
+    let nothing = PagePointer::NOTHING;
+    let through = SequenceNumber(0);
+    let version = Version::new(Arc::clone(&pages), nothing, Birth(0), [journal], through);
+    let maintenance = options.maintenance;
+    let core = Core::new(pages, options, version, through, Some(log), state, system);
+    {
+        let mut state = core.maintaining.lock().await;
+        let root = NewRoot {
+            user: nothing,
+            applied_through: through,
+            log: position,
+            clean: false,
+        };
+        core.publish_root(&mut state, &root, nothing).await?;
+    }
+    finish(core, maintenance)
+}
+
+/// The newest root that is whole.
+pub(super) fn choose(records: &[bytes::Bytes]) -> Result<RootRecord> {
+    let mut newest: Option<RootRecord> = None;
+    let mut failure = None;
+    for record in records {
+        match RootRecord::from_bytes(record) {
+            Ok(root)
+                if newest
+                    .as_ref()
+                    .is_none_or(|newest| newest.version < root.version) =>
+            {
+                newest = Some(root);
+            }
+            Ok(_) => {}
+            // A root of another version may be the newer one: it is not passed over.
+            Err(error) if error.kind() == ErrorKind::UnsupportedVersion => return Err(error),
+            Err(error) => failure = Some(error),
+        }
+    }
+    newest.ok_or_else(|| {
+        failure
+            .unwrap_or_else(|| Error::corrupt("the disk has no root record"))
+            .while_doing("neither of the two root records is whole")
+    })
+}
+
+pub(super) fn make_pages(
+    disk: Disk,
+    options: &Options,
+    store: StoreId,
+    settings: Settings,
+    segments: u64,
+    system: &Arc<Mutex<PagePointer>>,
+) -> Result<Arc<Pages>> {
+    let shared: Arc<OnceLock<Weak<Pages>>> = Arc::default();
+    let loader = {
+        let (shared, system) = (Arc::clone(&shared), Arc::clone(system));
+        move |segment| {
+            let pages = shared.get().and_then(Weak::upgrade);
+            let pages = pages.ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Closed,
+                    "the store was closed while space was allocated",
+                )
+            })?;
+            let (low, end) = catalogue::segment_range(segment);
+            let root = *lock(&system);
+            let pieces = block_on(read_catalogue(&pages, root, low, end))?;
+            let map: Vec<u8> = pieces.into_iter().flat_map(|(_, piece)| piece).collect();
+            Ok((!map.is_empty()).then_some(map))
+        }
+    };
+    let space = Space::open(disk.properties(), segments, Box::new(loader))?;
+    let pages = Arc::new(Pages {
+        frames: FrameTable::new(options.cache_bytes),
+        disk,
+        space,
+        store,
+        settings,
+        operators: options.operators.clone(),
+    });
+    shared.get_or_init(|| Arc::downgrade(&pages));
+    Ok(pages)
+}
+
+/// What the system tree has within a range of keys.
+pub(crate) async fn read_catalogue(
+    pages: &Arc<Pages>,
+    root: PagePointer,
+    low: Vec<u8>,
+    end: Vec<u8>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let version = Version::new(Arc::clone(pages), root, root.birth, [], SequenceNumber(0));
+    let mut cursor = Cursor::new(version, SmallVec::new(), Direction::Forward, Start::At(low));
+    let mut out = Vec::new();
+    loop {
+        match cursor.step()? {
+            Stop::Entry if cursor.key() < end.as_slice() => {
+                let (tag, payload) = cursor.stored();
+                if tag != Tag::Inline {
+                    return Err(Error::corrupt(
+                        "the system tree holds a value of a strange kind",
+                    ));
+                }
+                out.push((cursor.key().to_vec(), payload.to_vec()));
+            }
+            Stop::Entry | Stop::End => return Ok(out),
+            Stop::Need(pointer, expect) => {
+                pages.load(&pointer, expect).await?;
+            }
+        }
+    }
+}
+
+/// Makes the space as the root has it; gives the items that are still to be freed.
+async fn load_space(
+    pages: &Arc<Pages>,
+    root: &RootRecord,
+    read_only: bool,
+) -> Result<Vec<crate::space::PendingItem>> {
+    let space = &pages.space;
+    if read_only {
+        return Ok(Vec::new());
+    }
+    let (low, end) = (
+        catalogue::summary_range(0).0,
+        catalogue::summary_range(u32::MAX).1,
+    );
+    let mut summaries: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+    for (key, piece) in read_catalogue(pages, root.system, low, end).await? {
+        if let Some(catalogue::CatalogueKey::Summary { block, .. }) = catalogue::parse_key(&key) {
+            summaries.entry(block).or_default().extend(piece);
+        }
+    }
+    for (block, summary) in summaries {
+        space.apply_summary(block, &summary)?;
+    }
+    if root.tail.extent.length > 0 {
+        let bytes = pages.disk.read(root.tail.extent).await?;
+        verify_tail(&root.tail, root.store, &bytes)?;
+        space.apply_tail(&bytes)?;
+    }
+    space.set_current(root.birth);
+    space.keep_root(root.birth);
+    let (low, end) = catalogue::all_pending_range();
+    let mut items: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+    for (key, piece) in read_catalogue(pages, root.system, low, end).await? {
+        if let Some(catalogue::CatalogueKey::Pending { number, .. }) = catalogue::parse_key(&key) {
+            items.entry(number).or_default().extend(piece);
+        }
+    }
+    items
+        .values()
+        .map(|bytes| catalogue::decode_pending(bytes))
+        .collect()
+}
+
+/// Reads the log from the root's position on.
+async fn read_log(pages: &Arc<Pages>, root: &RootRecord) -> Result<Replay> {
+    Replay::read(&pages.disk, root.store, &root.log, root.applied_through).await
+}
+
+/// The off-tree values that a commit names.
+fn values_of(records: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let mut values = Vec::new();
+    let mut at = 0;
+    while at < records.len() {
+        let (record, taken) = Record::read(&records[at..])?;
+        at += taken;
+        match record.tag {
+            Tag::OffTree => values.push(record.payload.to_vec()),
+            Tag::Merge => {
+                if let Some((Tag::OffTree, payload)) = stored_base(record.payload) {
+                    values.push(payload.to_vec());
+                }
+            }
+            Tag::Elsewhere => {
+                return Err(Error::corrupt(
+                    "a commit that only a newer root contains: that root is damaged",
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(values)
+}
+
+/// Cuts the log at the first commit whose off-tree values did not reach the disk. Only commits that
+/// are not known to have been synced can be such.
+async fn cut_at_lost_values(
+    pages: &Arc<Pages>,
+    root: &RootRecord,
+    replay: &mut Replay,
+) -> Result<()> {
+    let mut lost = None;
+    for commit in replay.commits() {
+        if commit.sequence <= root.applied_through || commit.synced {
+            continue;
+        }
+        for payload in values_of(&commit.records)? {
+            let verified = async {
+                let reader = ValueReader::new(pages.disk.clone(), root.store, &payload)?;
+                reader.verify(|_, _| Ok(())).await
+            };
+            match verified.await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    lost = Some(commit.sequence);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if lost.is_some() {
+            break;
+        }
+    }
+    match lost {
+        Some(sequence) => replay.cut_before(sequence),
+        None => Ok(()),
+    }
+}
+
+/// Enters the log's commits into a journal and marks what they name as used.
+async fn replay_into(
+    pages: &Arc<Pages>,
+    root: &RootRecord,
+    replay: &Replay,
+    journal: &Journal,
+    read_only: bool,
+) -> Result<(SequenceNumber, HashMap<Address, LoggedValue>)> {
+    let mut values = HashMap::new();
+    let mut last = root.applied_through;
+    let source = CachedPages {
+        pages: Arc::clone(pages),
+    };
+    for commit in replay.commits() {
+        if commit.sequence <= root.applied_through {
+            continue;
+        }
+        for payload in values_of(&commit.records)? {
+            if read_only {
+                break;
+            }
+            let value = OffTree::from_payload(&payload)?;
+            let mut extents = Vec::new();
+            each_extent(&value, &source, |extent, _| {
+                pages.space.mark_used(extent, Owner::Unattached)?;
+                extents.push(extent);
+                Ok(())
+            })
+            .await?;
+            let logged = LoggedValue {
+                birth: value.root.birth,
+                extents,
+            };
+            values.insert(value.root.extent.address, logged);
+        }
+        journal.append(commit.records, USER_TREE, commit.sequence)?;
+        last = commit.sequence;
+    }
+    Ok((last, values))
+}
+
+async fn prepared_chunk(pages: &Pages, bytes: u32) -> Result<Extent> {
+    let extent = pages
+        .space
+        .allocate(bytes, Owner::Log, Urgency::Emergency)?;
+    match pages.disk.prepare(extent).await {
+        Ok(()) => Ok(extent),
+        Err(error) => {
+            pages.space.abandon(extent)?;
+            Err(error.while_doing("preparing a chunk of the commit log"))
+        }
+    }
+}
+
+fn new_writer(pages: &Pages, chunk: Extent, next: SequenceNumber) -> LogWriter {
+    let sector_bytes = pages.disk.properties().sector_bytes;
+    let chunk_bytes = pages.settings.log_chunk_bytes;
+    LogWriter::new(
+        pages.store,
+        sector_bytes,
+        chunk_bytes,
+        chunk,
+        random::number(),
+        next,
+    )
+}
+
+/// Copies what replay accepted to a fresh chunk, durably.
+async fn continue_log(
+    pages: &Arc<Pages>,
+    root: &RootRecord,
+    replay: &Replay,
+    last: SequenceNumber,
+) -> Result<Log> {
+    let through = replay.last_sequence().max(root.applied_through).max(last);
+    let accepted: Vec<_> = replay
+        .groups()
+        .iter()
+        .filter(|group| group.last() > root.applied_through)
+        .collect();
+    let first = accepted
+        .first()
+        .map_or(through.next(), |group| group.first());
+    let chunk = prepared_chunk(pages, pages.settings.log_chunk_bytes).await?;
+    let mut writer = new_writer(pages, chunk, first);
+    for group in accepted {
+        let saved = loop {
+            match writer.append_accepted(group, replay.last_sequence()) {
+                Ok(saved) => break saved,
+                Err(need) => {
+                    let bytes = u32::try_from(need.bytes)
+                        .map_err(|_| Error::corrupt("a group of the log exceeds a segment"))?;
+                    let chunk = prepared_chunk(pages, bytes).await?;
+                    writer.add_chunk(chunk, random::number());
+                }
+            }
+        };
+        pages.disk.save(saved, false).await?;
+    }
+    let synced = writer.begin_sync();
+    pages.disk.sync().await?;
+    writer.synced_through(synced);
+    Ok(Log {
+        writer,
+        next: through.next(),
+        deferred: Vec::new(),
+        deferred_bytes: 0,
+        unsynced: false,
+        since_checkpoint: 0,
+    })
+}

@@ -1,0 +1,212 @@
+//! How a store is opened.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Store;
+use crate::disk::{Disk, DiskModel, FileDiskOptions, block_on};
+use crate::error::{Error, Result};
+use crate::format::Settings;
+use crate::tree::MergeOperator;
+use crate::tree::merge::Operators;
+
+/// When a commit is safe.
+///
+/// | durability | on return | lost by a crash of the process | lost by a power failure |
+/// | --- | --- | --- | --- |
+/// | `Immediate` | on the disk: one write and one sync, shared by all who commit meanwhile | nothing | nothing |
+/// | `Buffered` | handed to the operating system: one write | nothing | what was not synced |
+/// | `Deferred` | in memory, to be written and synced within [`Options::deferred_interval`] | what was not written | what was not synced |
+///
+/// Whatever is lost is the newest: commits never overtake each other. [`Store::sync`] makes all
+/// before it safe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Durability {
+    /// Survives a power failure, on return.
+    #[default]
+    Immediate,
+    /// In memory; ordered; durable soon.
+    Deferred,
+    /// Survives the death of the process, on return.
+    Buffered,
+}
+
+/// Who does the work that commits leave behind: flushes and checkpoints.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Maintenance {
+    /// A thread of the store's own.
+    #[default]
+    Background,
+    /// The caller, by [`Store::maintain`]; when too much has piled up, whoever commits. Nothing
+    /// happens at other times, which makes a store's use of its disk repeatable.
+    Caller,
+}
+
+/// How a store is opened. The defaults are right for most programs.
+///
+/// ```
+/// use thunderhead::{Durability, Options};
+///
+/// # let directory = tempfile::tempdir()?;
+/// let store = Options::new()
+///     .cache_bytes(64 << 20)
+///     .durability(Durability::Buffered)
+///     .open_or_create(directory.path().join("store"))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) cache_bytes: usize,
+    pub(crate) transaction_bytes: usize,
+    pub(crate) journal_bytes: usize,
+    pub(crate) checkpoint_log_bytes: u64,
+    pub(crate) deferred_interval: Duration,
+    pub(crate) durability: Durability,
+    pub(crate) maintenance: Maintenance,
+    pub(crate) reserve_bytes: Option<u64>,
+    pub(crate) settings: Settings,
+    pub(crate) operators: Operators,
+    pub(crate) files: FileDiskOptions,
+    pub(crate) read_only: bool,
+    operator_error: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Options {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self {
+            cache_bytes: 256 << 20,
+            transaction_bytes: 256 << 20,
+            journal_bytes: 4 << 20,
+            checkpoint_log_bytes: 32 << 20,
+            deferred_interval: Duration::from_millis(100),
+            durability: Durability::default(),
+            maintenance: Maintenance::default(),
+            reserve_bytes: None,
+            settings: Settings::default(),
+            operators: Operators::default(),
+            files: FileDiskOptions::default(),
+            read_only: false,
+            operator_error: None,
+        }
+    }
+
+    /// The memory for pages, in bytes. Default: 256 MiB. At least 1 MiB is used.
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = bytes.max(1 << 20);
+        self
+    }
+
+    /// The memory for the writes of one transaction, in bytes. What exceeds it goes to the disk
+    /// before the commit. Default: 256 MiB. At least 64 KiB is used.
+    pub fn transaction_bytes(mut self, bytes: usize) -> Self {
+        self.transaction_bytes = bytes.max(64 << 10);
+        self
+    }
+
+    /// How many bytes of commits are gathered in memory before they are flushed into the tree.
+    /// Larger saves work, and costs memory, up to sixteen times as much under load. Default: 4 MiB.
+    pub fn journal_bytes(mut self, bytes: usize) -> Self {
+        self.journal_bytes = bytes.max(256);
+        self
+    }
+
+    /// After how many bytes of log a checkpoint is due. Opening after a crash replays at most about
+    /// twice as much. Default: 32 MiB.
+    pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_log_bytes = bytes;
+        self
+    }
+
+    /// Within what time [`Durability::Deferred`] commits become durable. Default: 100 ms. Only a
+    /// store with [`Maintenance::Background`] keeps time.
+    pub fn deferred_interval(mut self, interval: Duration) -> Self {
+        self.deferred_interval = interval;
+        self
+    }
+
+    /// The durability of commits that name none. Default: [`Durability::Immediate`].
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Who flushes and checkpoints. Default: [`Maintenance::Background`].
+    pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
+        self.maintenance = maintenance;
+        self
+    }
+
+    /// How many bytes of the disk are kept ready so that a full disk can still be deleted from.
+    /// Default: a sixty-fourth of the store, 1 to 64 MiB.
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.reserve_bytes = Some(bytes);
+        self
+    }
+
+    /// The shape of pages and journals of a store that is created. One that exists keeps its own.
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Makes a merge operator known. Every operator that the data needs has to be registered each
+    /// time the store is opened.
+    pub fn merge_operator(mut self, operator: impl MergeOperator) -> Self {
+        if let Err(error) = self.operators.register(Arc::new(operator)) {
+            self.operator_error.get_or_insert_with(|| error.to_string());
+        }
+        self
+    }
+
+    /// The bytes of a segment of a file that is created: a power of two, 64 KiB to 1 GiB. Default:
+    /// 16 MiB.
+    pub fn segment_bytes(mut self, bytes: u32) -> Self {
+        self.files.segment_bytes = bytes;
+        self
+    }
+
+    /// The sectors of the disk on which a file is created: 512 (the default) or 4096 bytes.
+    pub fn sector_bytes(mut self, bytes: u32) -> Self {
+        self.files.sector_bytes = bytes;
+        self
+    }
+
+    /// Opens for reading only: nothing is written, not even to finish what a crash interrupted.
+    pub fn read_only(mut self) -> Self {
+        self.files.read_only = true;
+        self.read_only = true;
+        self
+    }
+
+    /// Opens a store in a file. Errors: `NotFound`; `Locked` if it is open elsewhere;
+    /// `UnsupportedVersion`; `Corrupt`; `Io`.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
+        self.open_disk(self.files.open(path)?)
+    }
+
+    /// Creates a store in a new file. Errors: `AlreadyExists`; otherwise as [`Self::open`].
+    pub fn create(&self, path: impl AsRef<Path>) -> Result<Store> {
+        self.open_disk(self.files.create(path)?)
+    }
+
+    /// Opens the store in a file, or creates it.
+    pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Store> {
+        self.open_disk(self.files.open_or_create(path)?)
+    }
+
+    /// Opens the store on a disk, or creates it where the disk has none.
+    pub fn open_disk(&self, disk: impl DiskModel) -> Result<Store> {
+        if let Some(message) = &self.operator_error {
+            return Err(Error::invalid(message.clone()));
+        }
+        block_on(super::open::open(Disk::new(disk)?, self.clone()))
+    }
+}

@@ -1,0 +1,299 @@
+//! [`Range`]: the entries of a range, from both ends.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::ops::Bound;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures::Stream;
+use smallvec::SmallVec;
+
+use super::operation::Operation;
+use super::value::Value;
+use crate::disk::block_on;
+use crate::error::Result;
+use crate::format::record::Tag;
+use crate::snapshot::{Cursor, Direction, Layer, Start, Stop, Version, load_value};
+
+type Loading = Pin<Box<dyn Future<Output = Result<Option<Bytes>>> + Send>>;
+
+/// The entries of a range in the order of their keys, from either end or both at once.
+///
+/// It sees what there was when it was made, for as long as it lives. As an [`Iterator`] it waits, as
+/// a [`Stream`] it is awaited; both own what they give. [`next_with`](Self::next_with) lends it
+/// instead and allocates nothing. After an error the same entry is tried again.
+///
+/// Costs: one descent a leaf; where nothing is pending, no more than a copy an entry.
+#[must_use = "a range does nothing before it is asked"]
+pub struct Range<'r> {
+    version: Arc<Version>,
+    layers: SmallVec<[Layer; 3]>,
+    /// What is left, between what either end has given.
+    low: Bound<Vec<u8>>,
+    high: Bound<Vec<u8>>,
+    front: Option<Cursor>,
+    back: Option<Cursor>,
+    /// An end that stopped on an entry whose value is still to be loaded.
+    held: Option<Direction>,
+    loading: Option<Loading>,
+    /// Ranges of a transaction borrow it.
+    borrowed: PhantomData<&'r ()>,
+}
+
+impl<'r> Range<'r> {
+    pub(super) fn new(
+        version: Arc<Version>,
+        layers: SmallVec<[Layer; 3]>,
+        low: Bound<Vec<u8>>,
+        high: Bound<Vec<u8>>,
+    ) -> Self {
+        Self {
+            version,
+            layers,
+            low,
+            high,
+            front: None,
+            back: None,
+            held: None,
+            loading: None,
+            borrowed: PhantomData,
+        }
+    }
+
+    fn cursor(&mut self, direction: Direction) -> &mut Cursor {
+        let (slot, bound) = match direction {
+            Direction::Forward => (&mut self.front, &self.low),
+            Direction::Backward => (&mut self.back, &self.high),
+        };
+        slot.get_or_insert_with(|| {
+            let start = match bound {
+                Bound::Unbounded => Start::Outermost,
+                Bound::Included(key) => Start::At(key.clone()),
+                Bound::Excluded(key) => Start::Past(key.clone()),
+            };
+            Cursor::new(
+                Arc::clone(&self.version),
+                self.layers.clone(),
+                direction,
+                start,
+            )
+        })
+    }
+
+    /// Steps one end onto its next entry, without I/O.
+    #[inline]
+    fn step(&mut self, direction: Direction) -> Result<Stop> {
+        if self.held == Some(direction) {
+            return Ok(Stop::Entry);
+        }
+        let stop = self.cursor(direction).step()?;
+        if !matches!(stop, Stop::Entry) {
+            return Ok(stop);
+        }
+        let key = match direction {
+            Direction::Forward => self.front.as_ref().map(Cursor::key),
+            Direction::Backward => self.back.as_ref().map(Cursor::key),
+        };
+        let inside = key.is_some_and(|key| match direction {
+            Direction::Forward => match &self.high {
+                Bound::Unbounded => true,
+                Bound::Included(high) => key <= high.as_slice(),
+                Bound::Excluded(high) => key < high.as_slice(),
+            },
+            Direction::Backward => match &self.low {
+                Bound::Unbounded => true,
+                Bound::Included(low) => key >= low.as_slice(),
+                Bound::Excluded(low) => key > low.as_slice(),
+            },
+        });
+        if !inside {
+            // Whatever either end finds from here on is the other's.
+            self.finish();
+            return Ok(Stop::End);
+        }
+        self.held = Some(direction);
+        Ok(Stop::Entry)
+    }
+
+    /// Nothing is left.
+    fn finish(&mut self) {
+        self.low = Bound::Excluded(Vec::new());
+        self.high = Bound::Excluded(Vec::new());
+        self.front = None;
+        self.back = None;
+    }
+
+    /// The entry that an end holds was given: the other end is not to give it again.
+    fn given(&mut self, direction: Direction) {
+        self.held = None;
+        let (cursor, bound) = match direction {
+            Direction::Forward => (&self.front, &mut self.low),
+            Direction::Backward => (&self.back, &mut self.high),
+        };
+        let Some(cursor) = cursor else { return };
+        match bound {
+            Bound::Excluded(key) | Bound::Included(key) => {
+                let mut key = std::mem::take(key);
+                key.clear();
+                key.extend_from_slice(cursor.key());
+                *bound = Bound::Excluded(key);
+            }
+            Bound::Unbounded => *bound = Bound::Excluded(cursor.key().to_vec()),
+        }
+    }
+
+    fn standing(&self, direction: Direction) -> Option<&Cursor> {
+        match direction {
+            Direction::Forward => self.front.as_ref(),
+            Direction::Backward => self.back.as_ref(),
+        }
+    }
+
+    /// Steps one end, loading what it takes; gives the value where it is not in place.
+    async fn advance(&mut self, direction: Direction) -> Result<Option<Option<Bytes>>> {
+        loop {
+            match self.step(direction)? {
+                Stop::End => return Ok(None),
+                Stop::Need(pointer, expect) => {
+                    self.version.pages().load(&pointer, expect).await?;
+                }
+                Stop::Entry => {
+                    let Some(cursor) = self.standing(direction) else {
+                        return Ok(None);
+                    };
+                    let (tag, payload) = cursor.stored();
+                    if tag == Tag::Inline {
+                        return Ok(Some(None));
+                    }
+                    let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
+                    let value = load_value(self.version.pages(), &key, tag, &payload).await?;
+                    return Ok(Some(Some(value)));
+                }
+            }
+        }
+    }
+
+    async fn lend<R>(
+        &mut self,
+        direction: Direction,
+        function: impl FnOnce(&[u8], &[u8]) -> R,
+    ) -> Result<Option<R>> {
+        let Some(loaded) = self.advance(direction).await? else {
+            return Ok(None);
+        };
+        let Some(cursor) = self.standing(direction) else {
+            return Ok(None);
+        };
+        let result = match &loaded {
+            Some(value) => function(cursor.key(), value),
+            None => function(cursor.key(), cursor.stored().1),
+        };
+        self.given(direction);
+        Ok(Some(result))
+    }
+
+    /// Lends the next entry, key and value, to a function. `None` at the end. No allocation where
+    /// the value is in its leaf.
+    pub fn next_with<R>(
+        &mut self,
+        function: impl FnOnce(&[u8], &[u8]) -> R,
+    ) -> Operation<impl Future<Output = Result<Option<R>>>> {
+        Operation::new(self.lend(Direction::Forward, function))
+    }
+
+    /// Lends the last entry that is left to a function.
+    pub fn next_back_with<R>(
+        &mut self,
+        function: impl FnOnce(&[u8], &[u8]) -> R,
+    ) -> Operation<impl Future<Output = Result<Option<R>>>> {
+        Operation::new(self.lend(Direction::Backward, function))
+    }
+
+    /// The next entry, owned.
+    pub fn next_entry(
+        &mut self,
+    ) -> Operation<impl Future<Output = Result<Option<(Vec<u8>, Value)>>>> {
+        self.next_with(entry)
+    }
+
+    /// The last entry that is left, owned.
+    pub fn next_back_entry(
+        &mut self,
+    ) -> Operation<impl Future<Output = Result<Option<(Vec<u8>, Value)>>>> {
+        self.next_back_with(entry)
+    }
+
+    fn next_waiting(&mut self, direction: Direction) -> Option<Result<(Vec<u8>, Value)>> {
+        block_on(self.lend(direction, entry)).transpose()
+    }
+}
+
+fn entry(key: &[u8], value: &[u8]) -> (Vec<u8>, Value) {
+    (key.to_vec(), Value::new(Bytes::copy_from_slice(value)))
+}
+
+impl Iterator for Range<'_> {
+    type Item = Result<(Vec<u8>, Value)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_waiting(Direction::Forward)
+    }
+}
+
+impl DoubleEndedIterator for Range<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.next_waiting(Direction::Backward)
+    }
+}
+
+impl Stream for Range<'_> {
+    type Item = Result<(Vec<u8>, Value)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let range = &mut *self;
+        loop {
+            let mut loaded = None;
+            if let Some(loading) = &mut range.loading {
+                let result = ready!(loading.as_mut().poll(context));
+                range.loading = None;
+                match result {
+                    Ok(value) => loaded = value,
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            }
+            let pages = Arc::clone(range.version.pages());
+            match range.step(Direction::Forward) {
+                Err(error) => return Poll::Ready(Some(Err(error))),
+                Ok(Stop::End) => return Poll::Ready(None),
+                Ok(Stop::Need(pointer, expect)) => {
+                    range.loading = Some(Box::pin(async move {
+                        pages.load(&pointer, expect).await.map(|_| None)
+                    }));
+                }
+                Ok(Stop::Entry) => {
+                    let Some(cursor) = &range.front else {
+                        return Poll::Ready(None);
+                    };
+                    let (tag, payload) = cursor.stored();
+                    let value = match (tag, loaded) {
+                        (Tag::Inline, _) => Bytes::copy_from_slice(payload),
+                        (_, Some(value)) => value,
+                        (tag, None) => {
+                            let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
+                            range.loading = Some(Box::pin(async move {
+                                load_value(&pages, &key, tag, &payload).await.map(Some)
+                            }));
+                            continue;
+                        }
+                    };
+                    let key = cursor.key().to_vec();
+                    range.given(Direction::Forward);
+                    return Poll::Ready(Some(Ok((key, Value::new(value)))));
+                }
+            }
+        }
+    }
+}

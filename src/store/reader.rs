@@ -1,0 +1,315 @@
+//! Reading: what a store, a snapshot and a transaction have in common.
+
+use std::ops::Bound;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::core::Core;
+use super::gate::lock;
+use super::range::Range;
+use super::value::Value;
+use crate::cache::pin;
+use crate::error::{Error, Result};
+use crate::format::SequenceNumber;
+use crate::format::record::{KEY_BYTES_MAX, Tag};
+use crate::snapshot::{
+    Layer, Lookup, Version, View, count, fold_chains, load_value, lookup_below, nth, read_part,
+    stored_length,
+};
+use crate::transaction::Overlay;
+use crate::tree::journal::{Found, Outcome};
+use crate::tree::merge::needs_below;
+use crate::tree::search::Chains;
+
+/// Where something reads from.
+#[derive(Clone)]
+pub(super) struct Reader {
+    pub(super) core: Arc<Core>,
+    /// `None`: whatever is newest.
+    pub(super) fixed: Option<View>,
+    /// A transaction's own writes.
+    pub(super) overlay: Option<Arc<Mutex<Overlay>>>,
+}
+
+/// What is stored for a key.
+enum Stored<R> {
+    Absent,
+    /// In place; it was handed to the caller's function.
+    Inline(R),
+    /// To be put together.
+    Elsewhere(Tag, Vec<u8>),
+}
+
+impl Reader {
+    /// The version and the layers over it, as of now.
+    fn layers(&self) -> (Arc<Version>, SmallVec<[Layer; 3]>) {
+        let view = self.fixed.clone().unwrap_or_else(|| self.core.view());
+        let mut layers = view.layers();
+        if let Some(overlay) = &self.overlay {
+            let journal = Arc::clone(lock(overlay).journal());
+            layers.insert(0, (journal, SequenceNumber(u64::MAX)));
+        }
+        (view.version, layers)
+    }
+
+    /// Finds what is stored for a key; calls `inline` where that is the value itself.
+    async fn find<R>(&self, key: &[u8], inline: impl FnOnce(&[u8]) -> R) -> Result<Stored<R>> {
+        let mut inline = Some(inline);
+        let mut call = |value: &[u8]| inline.take().map(|inline| inline(value));
+        loop {
+            let (pointer, expect, _version) = {
+                let guard = pin();
+                // In this order: what is published is in every version that is current later.
+                let published = self.core.published();
+                let newest;
+                let (version, bound) = match &self.fixed {
+                    Some(view) => (&view.version, view.bound),
+                    None => {
+                        newest = self.core.current.load();
+                        (&*newest, published)
+                    }
+                };
+                let found = match &self.overlay {
+                    None => lookup_below(version, bound, key, Chains::new(), &guard)?,
+                    Some(overlay) => {
+                        let mut overlay = lock(overlay);
+                        match ask_overlay(&mut overlay, key) {
+                            Above::Ends(stored, chains) => {
+                                let stored =
+                                    stored.as_ref().map(|(tag, payload)| (*tag, &payload[..]));
+                                match fold_chains(&self.core.pages, key, stored, &chains) {
+                                    Lookup::Stored(tag, payload) => {
+                                        Lookup::Folded(tag, payload.to_vec())
+                                    }
+                                    Lookup::Folded(tag, payload) => Lookup::Folded(tag, payload),
+                                    Lookup::Absent | Lookup::Need(..) => Lookup::Absent,
+                                }
+                            }
+                            Above::GoOn(chains) => {
+                                drop(overlay);
+                                lookup_below(version, bound, key, chains, &guard)?
+                            }
+                        }
+                    }
+                };
+                match found {
+                    Lookup::Absent => return Ok(Stored::Absent),
+                    Lookup::Stored(Tag::Inline, value) => {
+                        return Ok(call(value).map_or(Stored::Absent, Stored::Inline));
+                    }
+                    Lookup::Folded(Tag::Inline, value) => {
+                        return Ok(call(&value).map_or(Stored::Absent, Stored::Inline));
+                    }
+                    Lookup::Stored(tag, payload) => {
+                        return Ok(Stored::Elsewhere(tag, payload.to_vec()));
+                    }
+                    Lookup::Folded(tag, payload) => return Ok(Stored::Elsewhere(tag, payload)),
+                    // The version is held while the page is read: it must not be reused meanwhile.
+                    Lookup::Need(pointer, expect) => (pointer, expect, Arc::clone(version)),
+                }
+            };
+            self.core.pages.load(&pointer, expect).await?;
+        }
+    }
+
+    /// A view to find off-tree values by: their extents must not be reused while they are read.
+    fn held(&self) -> Self {
+        match &self.fixed {
+            Some(_) => self.clone(),
+            None => Self {
+                fixed: Some(self.core.view()),
+                ..self.clone()
+            },
+        }
+    }
+
+    pub(super) async fn get_with<R>(
+        &self,
+        key: &[u8],
+        function: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        check_key(key)?;
+        let mut function = Some(function);
+        let mut call = |value: &[u8]| function.take().map(|function| function(value));
+        match self.find(key, &mut call).await? {
+            Stored::Absent => Ok(None),
+            Stored::Inline(result) => Ok(result),
+            Stored::Elsewhere(..) => {
+                let held = self.held();
+                match held.find(key, &mut call).await? {
+                    Stored::Absent => Ok(None),
+                    Stored::Inline(result) => Ok(result),
+                    Stored::Elsewhere(tag, payload) => {
+                        let value = load_value(&self.core.pages, key, tag, &payload).await?;
+                        Ok(call(&value))
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Value>> {
+        check_key(key)?;
+        match self.find(key, Bytes::copy_from_slice).await? {
+            Stored::Absent => Ok(None),
+            Stored::Inline(value) => Ok(Some(Value::new(value))),
+            Stored::Elsewhere(..) => match self.held().find(key, Bytes::copy_from_slice).await? {
+                Stored::Absent => Ok(None),
+                Stored::Inline(value) => Ok(Some(Value::new(value))),
+                Stored::Elsewhere(tag, payload) => {
+                    let value = load_value(&self.core.pages, key, tag, &payload).await?;
+                    Ok(Some(Value::new(value)))
+                }
+            },
+        }
+    }
+
+    pub(super) async fn get_part(
+        &self,
+        key: &[u8],
+        offset: u64,
+        length: usize,
+    ) -> Result<Option<Value>> {
+        check_key(key)?;
+        let held = self.held();
+        let (tag, payload) = match held.find(key, <[u8]>::to_vec).await? {
+            Stored::Absent => return Ok(None),
+            Stored::Inline(value) => (Tag::Inline, value),
+            Stored::Elsewhere(tag, payload) => (tag, payload),
+        };
+        let part = read_part(&self.core.pages, key, tag, &payload, offset, length).await?;
+        Ok(Some(Value::new(part)))
+    }
+
+    pub(super) async fn value_length(&self, key: &[u8]) -> Result<Option<u64>> {
+        check_key(key)?;
+        let (tag, payload) = match self.find(key, <[u8]>::len).await? {
+            Stored::Absent => return Ok(None),
+            Stored::Inline(length) => return Ok(Some(length as u64)),
+            Stored::Elsewhere(tag, payload) => (tag, payload),
+        };
+        match stored_length(tag, &payload)? {
+            Some(length) => Ok(Some(length)),
+            None => Ok(self.get(key).await?.map(|value| value.len() as u64)),
+        }
+    }
+
+    pub(super) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
+        check_key(key)?;
+        Ok(!matches!(self.find(key, |_| ()).await?, Stored::Absent))
+    }
+
+    pub(super) fn range<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Range<'r> {
+        let (version, layers) = self.layers();
+        Range::new(version, layers, low, high)
+    }
+
+    pub(super) async fn count(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Result<u64> {
+        let Some((low, end)) = half_open(low, high) else {
+            return Ok(0);
+        };
+        let (version, layers) = self.layers();
+        count(
+            version,
+            layers.into_iter().collect(),
+            (&low, end.as_deref()),
+        )
+        .await
+    }
+
+    pub(super) async fn nth(&self, rank: u64) -> Result<Option<(Vec<u8>, Value)>> {
+        let (version, layers) = self.layers();
+        let shared: Arc<[Layer]> = layers.iter().cloned().collect();
+        let found = nth(Arc::clone(&version), shared, (&[], None), rank).await?;
+        let Some((from, skip)) = found else {
+            return Ok(None);
+        };
+        let mut range = Range::new(version, layers, Bound::Included(from), Bound::Unbounded);
+        for _ in 0..skip {
+            if range.next_with(|_, _| ()).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        range.next_entry().await
+    }
+}
+
+/// What a transaction's own writes say about a key.
+enum Above {
+    /// This under these operands, newest first.
+    Ends(Option<(Tag, Vec<u8>)>, Chains),
+    /// Look below these operands.
+    GoOn(Chains),
+}
+
+fn ask_overlay(overlay: &mut Overlay, key: &[u8]) -> Above {
+    let mut found: Found<'_> = SmallVec::new();
+    let outcome = overlay.lookup(key, &mut found);
+    let mut chains = Chains::new();
+    for entry in found {
+        match entry.tag {
+            Tag::Delete => return Above::Ends(None, chains),
+            Tag::Merge if needs_below(entry.payload) => chains.push(entry.payload.to_vec()),
+            tag => return Above::Ends(Some((tag, entry.payload.to_vec())), chains),
+        }
+    }
+    match outcome {
+        Outcome::Ends => Above::Ends(None, chains),
+        Outcome::Continue => Above::GoOn(chains),
+    }
+}
+
+/// Refuses keys that are too long.
+pub(super) fn check_key(key: &[u8]) -> Result<()> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "a key of {} bytes: at most {KEY_BYTES_MAX} are possible",
+            key.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Owned bounds.
+pub(super) fn owned<K: AsRef<[u8]> + ?Sized>(bound: Bound<&K>) -> Bound<Vec<u8>> {
+    bound.map(|key| key.as_ref().to_vec())
+}
+
+/// The first key of a range, and the first one past it. `None`: no key can be in it.
+pub(super) fn half_open(
+    low: Bound<Vec<u8>>,
+    high: Bound<Vec<u8>>,
+) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+    // The next key after a key is the key with a zero behind it.
+    let after = |mut key: Vec<u8>| {
+        key.push(0);
+        key
+    };
+    let low = match low {
+        Bound::Unbounded => Vec::new(),
+        Bound::Included(key) => key,
+        Bound::Excluded(key) => after(key),
+    };
+    let end = match high {
+        Bound::Unbounded => None,
+        Bound::Included(key) => Some(after(key)),
+        Bound::Excluded(key) => Some(key),
+    };
+    end.as_ref()
+        .is_none_or(|end| low < *end)
+        .then_some((low, end))
+}
+
+/// The first key past all that begin with a prefix.
+pub(super) fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Bound::Excluded(end);
+        }
+    }
+    Bound::Unbounded
+}

@@ -1,0 +1,65 @@
+//! [`Snapshot`]: the store as it was.
+
+use super::core::Core;
+use super::reader::Reader;
+use super::{Store, reading_methods};
+use crate::format::SequenceNumber;
+use std::sync::Arc;
+
+/// The store as it was at one moment. Taking one is O(1), whatever the size of the store; cloning it
+/// too. It may be held as long as one likes, and read from any thread.
+///
+/// What it reaches is not reused while it lives: [`Store::stats`] says who holds how much. It ends
+/// with the process; open files are held while a snapshot lives.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// store.put("k", "old").wait()?;
+/// let before = store.snapshot();
+/// store.put("k", "new").wait()?;
+/// assert_eq!(before.get("k").wait()?.as_deref(), Some(&b"old"[..]));
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Snapshot {
+    reader: Reader,
+}
+
+impl Snapshot {
+    pub(super) fn new(core: &Arc<Core>) -> Self {
+        let fixed = Some(core.view());
+        Self {
+            reader: Reader {
+                core: Arc::clone(core),
+                fixed,
+                overlay: None,
+            },
+        }
+    }
+
+    /// The newest commit that the snapshot sees.
+    pub fn sequence(&self) -> SequenceNumber {
+        self.reader
+            .fixed
+            .as_ref()
+            .map(|view| view.bound)
+            .unwrap_or_default()
+    }
+
+    reading_methods!('static);
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("sequence", &self.sequence())
+            .finish()
+    }
+}
+
+impl Store {
+    /// The store as it is now. O(1).
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::new(&self.shared.core)
+    }
+}

@@ -1,0 +1,478 @@
+//! [`Transaction`]: several operations that take effect together or not at all.
+
+use std::future::Future;
+use std::ops::RangeBounds;
+use std::sync::{Arc, Mutex};
+
+use super::bulk::Bulk;
+use super::commit::Entry;
+use super::core::Core;
+use super::gate::{Inside, Pass, lock};
+use super::maintenance::LoggedValue;
+use super::operation::Operation;
+use super::options::Durability;
+use super::reader::{Reader, check_key, half_open, owned};
+use super::{Store, reading_methods};
+use crate::error::{Error, Result};
+use crate::format::record::{Tag, USER_TREE};
+use crate::format::{Address, SequenceNumber};
+use crate::space::{Owner, Urgency};
+use crate::transaction::Overlay;
+use crate::value::{Shape, VALUE_BYTES_MAX, ValueWriter};
+
+/// The largest operand of a merge, in bytes.
+pub(super) const OPERAND_BYTES_MAX: usize = 64 << 10;
+
+/// Operations that take effect together, or not at all when it is dropped.
+///
+/// It reads the store as it was when it began, and its own writes. Transactions queue: one at a
+/// time is open, and single writes wait for it; so a task that holds one must not write by other
+/// means and wait for that. Its memory is bounded by
+/// [`Options::transaction_bytes`](crate::Options::transaction_bytes): what is more goes to the disk
+/// before the commit, where nobody sees it.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// let mut transaction = store.begin().wait()?;
+/// transaction.put("from", "90").wait()?;
+/// transaction.put("to", "110").wait()?;
+/// let sequence = transaction.commit().wait()?;
+/// assert_eq!(store.snapshot().sequence(), sequence);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
+pub struct Transaction {
+    reader: Reader,
+    writes: Writes,
+    durability: Durability,
+}
+
+/// What a transaction wrote.
+pub(super) struct Writes {
+    core: Arc<Core>,
+    pub(super) overlay: Arc<Mutex<Overlay>>,
+    /// Off-tree values that it wrote.
+    pub(super) values: Vec<(Address, LoggedValue)>,
+    /// Whether it may make the store larger.
+    grows: bool,
+    pub(super) bulk: Option<Bulk>,
+    inside: Option<Inside>,
+}
+
+impl Writes {
+    fn new(core: &Arc<Core>, inside: Option<Inside>) -> Self {
+        Self {
+            core: Arc::clone(core),
+            overlay: Arc::new(Mutex::new(Overlay::new(USER_TREE))),
+            values: Vec::new(),
+            grows: false,
+            bulk: None,
+            inside,
+        }
+    }
+
+    async fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        check_key(key)?;
+        self.core.check_writable(true)?;
+        self.grows = true;
+        if value.len() <= self.core.pages.settings.inline_bytes_max as usize {
+            lock(&self.overlay).put(key, Tag::Inline, value);
+            return Ok(());
+        }
+        let payload = self.write_value(value).await?;
+        lock(&self.overlay).put(key, Tag::OffTree, &payload);
+        Ok(())
+    }
+
+    /// Writes an off-tree value, which nothing names yet.
+    async fn write_value(&mut self, value: &[u8]) -> Result<Vec<u8>> {
+        if value.len() as u64 > VALUE_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "a value of {} bytes: at most {VALUE_BYTES_MAX} are possible",
+                value.len()
+            )));
+        }
+        let pages = &self.core.pages;
+        let segment_bytes = pages.disk.properties().segment_bytes;
+        let shape = Shape::new(pages.settings.block_bytes, segment_bytes)?;
+        // Not above the version that will first show it.
+        let birth = self.core.view().version.birth;
+        let space = Arc::clone(pages);
+        let allocate = move |bytes| {
+            space
+                .space
+                .allocate(bytes, Owner::Unattached, Urgency::Ordinary)
+        };
+        let disk = pages.disk.clone();
+        let writer = ValueWriter::new(disk, pages.store, birth, shape, allocate);
+        let mut unfinished = Unfinished {
+            core: &self.core,
+            writer: Some(writer),
+        };
+        let Some(writer) = &mut unfinished.writer else {
+            return Err(Error::invalid("a writer that was just made"));
+        };
+        writer.write(value).await?;
+        let written = writer.finish().await?;
+        unfinished.writer = None;
+        let logged = LoggedValue {
+            birth,
+            extents: written.extents,
+        };
+        self.values
+            .push((written.value.root.extent.address, logged));
+        Ok(written.value.to_payload().to_vec())
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        check_key(key)?;
+        self.core.check_writable(false)?;
+        lock(&self.overlay).delete(key);
+        Ok(())
+    }
+
+    fn delete_range(&mut self, low: &[u8], end: Option<&[u8]>) -> Result<()> {
+        check_key(low)?;
+        check_key(end.unwrap_or(&[]))?;
+        self.core.check_writable(false)?;
+        lock(&self.overlay).delete_range(low, end);
+        Ok(())
+    }
+
+    fn merge(&mut self, key: &[u8], operator: &str, operand: &[u8]) -> Result<()> {
+        check_key(key)?;
+        self.core.check_writable(true)?;
+        if operand.len() > OPERAND_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "a merge operand of {} bytes: at most {OPERAND_BYTES_MAX} are possible",
+                operand.len()
+            )));
+        }
+        self.grows = true;
+        let chain = self.core.pages.operators.chain_of(operator, operand)?;
+        lock(&self.overlay).merge(key, &chain);
+        Ok(())
+    }
+
+    /// A value is filled in place where it fits a leaf.
+    async fn put_reserved(
+        &mut self,
+        key: &[u8],
+        length: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<()> {
+        check_key(key)?;
+        self.core.check_writable(true)?;
+        if length > self.core.pages.settings.inline_bytes_max as usize {
+            let mut value = vec![0; length];
+            fill(&mut value);
+            return self.put(key, &value).await;
+        }
+        self.grows = true;
+        // Filled apart: a panic of the caller's function leaves nothing behind.
+        let mut filled = Overlay::new(USER_TREE);
+        fill(filled.put_reserved(key, length));
+        let mut overlay = lock(&self.overlay);
+        if overlay.is_empty() {
+            *overlay = filled;
+        } else {
+            let mut found = crate::tree::journal::Found::new();
+            let _ = filled.lookup(key, &mut found);
+            found
+                .iter()
+                .for_each(|entry| overlay.put(key, Tag::Inline, entry.payload));
+        }
+        Ok(())
+    }
+
+    /// Sends what exceeds the memory of a transaction to the disk.
+    async fn spill_if_large(&mut self) -> Result<()> {
+        let bytes = lock(&self.overlay).memory_bytes();
+        if bytes > self.core.options.transaction_bytes {
+            self.spill().await?;
+        }
+        Ok(())
+    }
+
+    async fn spill(&mut self) -> Result<()> {
+        if self.bulk.is_none() {
+            self.bulk = Some(Bulk::begin(&self.core).await?);
+        }
+        let empty = Overlay::new(USER_TREE);
+        let overlay = std::mem::replace(&mut *lock(&self.overlay), empty);
+        match &mut self.bulk {
+            Some(bulk) => bulk.apply(&self.core, overlay).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn commit(mut self, durability: Durability) -> Result<SequenceNumber> {
+        let urgency = if self.grows {
+            Urgency::Ordinary
+        } else {
+            Urgency::Emergency
+        };
+        self.core.check_writable(self.grows)?;
+        self.core.wait_for_room().await?;
+        let bytes = lock(&self.overlay).bytes();
+        if self.bulk.is_some() || bytes > self.core.logged_bytes_max() {
+            self.spill().await?;
+            let Some(bulk) = self.bulk.take() else {
+                return self.core.sync().await;
+            };
+            let values = std::mem::take(&mut self.values);
+            let core = Arc::clone(&self.core);
+            return bulk.commit(&core, values, self.inside.take()).await;
+        }
+        let empty = Overlay::new(USER_TREE);
+        let overlay = std::mem::replace(&mut *lock(&self.overlay), empty);
+        if overlay.is_empty() {
+            return Ok(self.core.published());
+        }
+        let entry = Entry {
+            records: overlay.into_buffers(),
+            durability,
+            values: std::mem::take(&mut self.values),
+            urgency,
+            elsewhere: false,
+            inside: self.inside.take(),
+        };
+        self.core.commit(entry).await
+    }
+}
+
+impl Drop for Writes {
+    fn drop(&mut self) {
+        if let Some(bulk) = self.bulk.take() {
+            bulk.abandon(&self.core);
+        }
+        for (_, value) in self.values.drain(..) {
+            self.core.abandon_value(&value);
+        }
+    }
+}
+
+/// A value that is being written; what it took is given back when it does not get finished.
+struct Unfinished<'c, A: crate::value::Allocate> {
+    core: &'c Core,
+    writer: Option<ValueWriter<A>>,
+}
+
+impl<A: crate::value::Allocate> Drop for Unfinished<'_, A> {
+    fn drop(&mut self) {
+        let Some(writer) = self.writer.take() else {
+            return;
+        };
+        // What a save may still be writing to is not used again before the store is reopened.
+        for extent in writer.abandon().idle {
+            if let Err(error) = self.core.pages.space.abandon(extent) {
+                debug_assert!(false, "an extent that was allocated: {error}");
+            }
+        }
+    }
+}
+
+impl Transaction {
+    reading_methods!('_);
+
+    /// Puts a value. One that is too large for a leaf is written to the disk right away.
+    pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+        value: V,
+    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'_, K, V>> {
+        Operation::new(async move {
+            self.writes.put(key.as_ref(), value.as_ref()).await?;
+            self.spill_if_large().await
+        })
+    }
+
+    /// Puts a value of a known length that a function fills in place.
+    pub fn put_reserved<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) + Send,
+    ) -> Operation<impl Future<Output = Result<()>> + Send> {
+        Operation::new(async move {
+            self.writes.put_reserved(key.as_ref(), length, fill).await?;
+            self.spill_if_large().await
+        })
+    }
+
+    /// Deletes a key. No error if there is none.
+    pub fn delete<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'_, K>> {
+        Operation::new(async move {
+            self.writes.delete(key.as_ref())?;
+            self.spill_if_large().await
+        })
+    }
+
+    /// Deletes all keys of a range. O(1) here; the store does the work in the background.
+    pub fn delete_range<K: AsRef<[u8]> + ?Sized>(
+        &mut self,
+        range: impl RangeBounds<K>,
+    ) -> Operation<impl Future<Output = Result<()>> + Send> {
+        let range = half_open(owned(range.start_bound()), owned(range.end_bound()));
+        Operation::new(async move {
+            if let Some((low, end)) = range {
+                self.writes.delete_range(&low, end.as_deref())?;
+            }
+            self.spill_if_large().await
+        })
+    }
+
+    /// Merges an operand into the value of a key, by an operator that was registered.
+    pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+        operator: &str,
+        operand: V,
+    ) -> Operation<impl Future<Output = Result<()>> + Send> {
+        Operation::new(async move {
+            self.writes
+                .merge(key.as_ref(), operator, operand.as_ref())?;
+            self.spill_if_large().await
+        })
+    }
+
+    /// What the commit will be if nobody says otherwise: see [`Durability`].
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    /// Makes all of it take effect at once; gives the sequence of the commit. Dropping the future
+    /// after its first poll does not call the commit back.
+    pub fn commit(self) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
+        let Self {
+            reader,
+            writes,
+            durability,
+        } = self;
+        Operation::new(async move {
+            // The view it read is not needed any more, and would keep what the commit replaces.
+            drop(reader);
+            writes.commit(durability).await
+        })
+    }
+
+    async fn spill_if_large(&mut self) -> Result<()> {
+        self.writes.spill_if_large().await?;
+        if let Some(bulk) = &self.writes.bulk {
+            self.reader.fixed = Some(bulk.view());
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transaction")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Begins a transaction, when those before it are done.
+    pub fn begin(&self) -> Operation<impl Future<Output = Result<Transaction>> + Send + use<'_>> {
+        Operation::new(async move {
+            let core = &self.shared.core;
+            core.check_writable(false)?;
+            let inside = core.gate.enter(Pass::Alone).await;
+            core.check_writable(false)?;
+            let writes = Writes::new(core, Some(inside));
+            let reader = Reader {
+                core: Arc::clone(core),
+                fixed: Some(core.view()),
+                overlay: Some(Arc::clone(&writes.overlay)),
+            };
+            Ok(Transaction {
+                reader,
+                writes,
+                durability: self.durability,
+            })
+        })
+    }
+
+    /// Puts a value, as a commit of its own; gives its sequence.
+    ///
+    /// Errors: `InvalidArgument` for a key of more than 32 KiB or a value of more than 1 TiB;
+    /// `StorageFull`; `ReadOnly`; `Closed`; `Poisoned` after a failed sync; `Io`.
+    pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+        value: V,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K, V>> {
+        Operation::new(async move {
+            let mut writes = Writes::new(&self.shared.core, None);
+            writes.put(key.as_ref(), value.as_ref()).await?;
+            self.commit_writes(writes).await
+        })
+    }
+
+    /// Puts a value of a known length that a function fills in place, as a commit of its own.
+    pub fn put_reserved<K: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) + Send,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
+        Operation::new(async move {
+            let mut writes = Writes::new(&self.shared.core, None);
+            writes.put_reserved(key.as_ref(), length, fill).await?;
+            self.commit_writes(writes).await
+        })
+    }
+
+    /// Deletes a key, as a commit of its own. No error if there is none.
+    pub fn delete<K: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K>> {
+        Operation::new(async move {
+            let mut writes = Writes::new(&self.shared.core, None);
+            writes.delete(key.as_ref())?;
+            self.commit_writes(writes).await
+        })
+    }
+
+    /// Deletes all keys of a range, as a commit of its own. O(1) here; the store does the work in
+    /// the background.
+    pub fn delete_range<K: AsRef<[u8]> + ?Sized>(
+        &self,
+        range: impl RangeBounds<K>,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
+        let range = half_open(owned(range.start_bound()), owned(range.end_bound()));
+        Operation::new(async move {
+            let mut writes = Writes::new(&self.shared.core, None);
+            if let Some((low, end)) = range {
+                writes.delete_range(&low, end.as_deref())?;
+            }
+            self.commit_writes(writes).await
+        })
+    }
+
+    /// Merges an operand into the value of a key, as a commit of its own.
+    pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+        operator: &str,
+        operand: V,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
+        Operation::new(async move {
+            let mut writes = Writes::new(&self.shared.core, None);
+            writes.merge(key.as_ref(), operator, operand.as_ref())?;
+            self.commit_writes(writes).await
+        })
+    }
+
+    async fn commit_writes(&self, mut writes: Writes) -> Result<SequenceNumber> {
+        let core = &self.shared.core;
+        core.wait_for_room().await?;
+        writes.inside = Some(core.gate.enter(Pass::Shared).await);
+        writes.commit(self.durability).await
+    }
+}

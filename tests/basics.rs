@@ -1,0 +1,166 @@
+//! A store from the outside: what a first user does with it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+
+use thunderhead::{Durability, ErrorKind, Options, Store};
+
+type Outcome = Result<(), Box<dyn Error>>;
+
+#[test]
+fn what_was_committed_is_there_after_reopening() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("store");
+    let store = Store::create(&path)?;
+    store.put("b", "2").wait()?;
+    store.put("a", "1").wait()?;
+    store.delete("b").wait()?;
+    store
+        .with_durability(Durability::Deferred)
+        .put("c", "3")
+        .wait()?;
+    assert_eq!(store.get("a").wait()?.as_deref(), Some(&b"1"[..]));
+    drop(store);
+    for clean in [false, true, true] {
+        let store = Store::open(&path)?;
+        assert_eq!(store.len().wait()?, 2);
+        let mut keys = Vec::new();
+        for entry in store.iter() {
+            keys.push(entry?.0);
+        }
+        assert_eq!(keys, [b"a", b"c"]);
+        if clean {
+            store.close().wait()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_opener_is_refused() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("store");
+    let store = Store::create(&path)?;
+    assert_eq!(Store::open(&path).unwrap_err().kind(), ErrorKind::Locked);
+    assert_eq!(
+        Options::new().read_only().open(&path).unwrap_err().kind(),
+        ErrorKind::Locked
+    );
+    drop(store);
+    let one = Options::new().read_only().open(&path)?;
+    let two = Options::new().read_only().open(&path)?;
+    assert_eq!(
+        one.put("a", "b").wait().unwrap_err().kind(),
+        ErrorKind::ReadOnly
+    );
+    assert!(two.is_empty().wait()?);
+    Ok(())
+}
+
+#[test]
+fn a_transaction_sees_its_own_writes_and_nobody_else_does() -> Outcome {
+    let store = Store::in_memory()?;
+    store.put("a", "old").wait()?;
+    let mut transaction = store.begin().wait()?;
+    transaction.put("a", "new").wait()?;
+    transaction.put("b", vec![7; 100_000]).wait()?;
+    transaction.delete_range("x"..).wait()?;
+    assert_eq!(transaction.get("a").wait()?.as_deref(), Some(&b"new"[..]));
+    assert_eq!(
+        transaction.get("b").wait()?.map(|value| value.len()),
+        Some(100_000)
+    );
+    assert_eq!(transaction.iter().count(), 2);
+    assert_eq!(transaction.len().wait()?, 2);
+    assert_eq!(store.get("a").wait()?.as_deref(), Some(&b"old"[..]));
+    assert!(store.get("b").wait()?.is_none());
+    transaction.commit().wait()?;
+    assert_eq!(
+        store.get("b").wait()?.map(|value| value.len()),
+        Some(100_000)
+    );
+    let mut transaction = store.begin().wait()?;
+    transaction.delete_range::<[u8]>(..).wait()?;
+    assert!(transaction.is_empty().wait()?);
+    drop(transaction);
+    assert_eq!(store.len().wait()?, 2);
+    Ok(())
+}
+
+#[test]
+fn a_large_transaction_goes_straight_into_the_tree() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("store");
+    for transaction_bytes in [64 << 20, 1 << 20] {
+        let options = Options::new()
+            .transaction_bytes(transaction_bytes)
+            .cache_bytes(8 << 20);
+        let store = options.create(&path)?;
+        store.put("small", "before").wait()?;
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut transaction = store.begin().wait()?;
+        for _ in 0..100_000 {
+            let key: [u8; 24] = std::array::from_fn(|_| random.u8(..));
+            transaction.put(key, [1; 150]).wait()?;
+        }
+        assert_eq!(transaction.len().wait()?, 100_001);
+        let sequence = transaction.commit().wait()?;
+        assert_eq!(sequence, store.sequence());
+        store.put("small", "after").wait()?;
+        drop(store);
+        let store = options.open(&path)?;
+        assert_eq!(store.len().wait()?, 100_001);
+        assert_eq!(store.iter().count(), 100_001);
+        assert_eq!(store.get("small").wait()?.as_deref(), Some(&b"after"[..]));
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..100_000 {
+            let key: [u8; 24] = std::array::from_fn(|_| random.u8(..));
+            assert!(store.contains_key(key).wait()?);
+        }
+        store.close().wait()?;
+        std::fs::remove_file(&path)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn many_flushes_and_checkpoints_lose_nothing() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("store");
+    let options = Options::new()
+        .journal_bytes(64 << 10)
+        .checkpoint_log_bytes(512 << 10)
+        .cache_bytes(4 << 20);
+    let store = options.create(&path)?.with_durability(Durability::Buffered);
+    let mut map = BTreeMap::new();
+    let mut random = fastrand::Rng::with_seed(3);
+    for round in 0..60_000u32 {
+        let key = random.u32(..20_000).to_be_bytes();
+        if random.u8(..4) == 0 {
+            store.delete(key).wait()?;
+            map.remove(&key);
+        } else {
+            let value = round.to_le_bytes().repeat(random.usize(1..20));
+            store.put(key, &value).wait()?;
+            map.insert(key, value);
+        }
+    }
+    for _ in 0..2 {
+        assert_eq!(store.len().wait()?, map.len() as u64);
+        for (entry, (key, value)) in store.iter().zip(&map) {
+            let (found_key, found) = entry?;
+            assert_eq!((found_key.as_slice(), &found[..]), (&key[..], &value[..]));
+        }
+    }
+    println!("{:?}", store.stats());
+    drop(store);
+    let store = options.open(&path)?;
+    assert_eq!(store.len().wait()?, map.len() as u64);
+    for (entry, (key, value)) in store.iter().rev().zip(map.iter().rev()) {
+        let (found_key, found) = entry?;
+        assert_eq!((found_key.as_slice(), &found[..]), (&key[..], &value[..]));
+    }
+    store.close().wait()?;
+    println!("{} bytes", std::fs::metadata(&path)?.len());
+    Ok(())
+}
