@@ -5,6 +5,7 @@ mod cache;
 pub mod disk;
 mod error;
 pub mod format;
+pub mod inspect;
 mod log;
 mod snapshot;
 mod space;

@@ -10,7 +10,9 @@ use super::version::Version;
 use crate::error::{Error, Result};
 use crate::format::record::Tag;
 use crate::space::PendingItem;
-use crate::space::catalogue::{CatalogueKey, all_pending_range, decode_pending, parse_key};
+use crate::space::catalogue::{
+    CatalogueKey, all_pending_range, decode_pending, parse_key, pending_key,
+};
 
 /// Visits the entries from `low` on and below `end` of a version without journals.
 pub(crate) async fn each_entry(
@@ -89,9 +91,19 @@ pub(crate) async fn read_pieces(version: &Arc<Version>, low: &[u8], end: &[u8]) 
 /// Visits the pending items in the order of their numbers.
 pub(crate) async fn each_pending(
     version: &Arc<Version>,
+    visit: impl FnMut(u64, PendingItem) -> Result<()> + Send,
+) -> Result<()> {
+    each_pending_from(version, 0, visit).await
+}
+
+/// Visits the pending items from a number on.
+pub(crate) async fn each_pending_from(
+    version: &Arc<Version>,
+    from: u64,
     mut visit: impl FnMut(u64, PendingItem) -> Result<()> + Send,
 ) -> Result<()> {
-    let (low, end) = all_pending_range();
+    let low = pending_key(from, 0);
+    let (_, end) = all_pending_range();
     let mut present: Option<(u64, Pieces)> = None;
     each_entry(version, &low, &end, |key, tag, payload| {
         let Some(CatalogueKey::Pending { number, piece }) = parse_key(key) else {

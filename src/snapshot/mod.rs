@@ -9,7 +9,7 @@ mod tests;
 mod value;
 mod version;
 
-pub(crate) use catalogue::{each_entry, each_pending, read_pieces};
+pub(crate) use catalogue::{each_entry, each_pending, each_pending_from, read_pieces};
 pub(crate) use count::{count, nth};
 pub(crate) use cursor::{Cursor, Direction, Start, Stop};
 #[cfg(test)]

@@ -8,8 +8,11 @@
 //!
 //! Numbers in keys are big-endian, so that pieces stand in their order, numbered from 0 without a
 //! gap. A piece has at most as many bytes as a leaf keeps inline: pieces are never off-tree values,
-//! so that finding space takes none. What is no bytes at all has no pieces. Writing something again
-//! begins with a range delete of its old pieces ([`segment_range`] and its like).
+//! so that finding space takes none. What is no bytes at all has no pieces.
+//!
+//! Old pieces are overwritten or deleted **one by one, never by a range delete**: a flush under a
+//! range delete drops whole subtrees, which then are pending, but the checkpoint that writes this
+//! catalogue has listed what is pending already. After a crash they would have leaked.
 //!
 //! A pending item is
 //!
@@ -155,15 +158,15 @@ pub(crate) fn decode_pending(bytes: &[u8]) -> Result<PendingItem> {
         let birth = Birth(read_u64(bytes, 1)?);
         let dropped_at = Birth(read_u64(bytes, 9)?);
         let rest = bytes.get(ITEM_HEADER_BYTES..)?;
-        let item = match bytes.first()? {
-            &SUBTREE => {
+        let item = match *bytes.first()? {
+            SUBTREE => {
                 let pointer = PagePointer::from_bytes(rest.try_into().ok()?);
                 if pointer.is_nothing() {
                     return None;
                 }
                 Dropped::Subtree(pointer)
             }
-            &VALUE if rest.len() <= VALUE_PAYLOAD_BYTES_MAX => Dropped::Value(rest.to_vec()),
+            VALUE if rest.len() <= VALUE_PAYLOAD_BYTES_MAX => Dropped::Value(rest.to_vec()),
             _ => return None,
         };
         Some(PendingItem {

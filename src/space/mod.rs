@@ -15,6 +15,7 @@
 //! both in the system tree, and the changes that writing these made ([`tail`]).
 
 mod allocate;
+pub(crate) mod audit;
 mod bitmap;
 pub(crate) mod catalogue;
 mod face;

@@ -3,7 +3,7 @@
 mod batches;
 mod build;
 pub(crate) mod expand;
-mod filter;
+pub(crate) mod filter;
 pub(crate) mod flush;
 mod frozen;
 pub(crate) mod interior;
