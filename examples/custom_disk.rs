@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 use bytes::Bytes;
 use thunderhead::disk::{Buffer, DiskModel, Page, Properties, Release, Roots, conformance};
 use thunderhead::format::{Address, RootVersion};
-use thunderhead::{Error, ErrorKind, Result};
+use thunderhead::{Error, ErrorKind, Options, Result};
 
 const SEGMENT_BYTES: u32 = 1 << 20;
 
@@ -183,7 +183,12 @@ fn main() -> Result<()> {
         DirectoryDisk::open(&path).expect("a directory can be made")
     });
 
-    let disk = DirectoryDisk::open(&directory.path().join("store"))?;
-    println!("a disk for a store: {:?}", disk.properties());
+    let path = directory.path().join("store");
+    for opening in ["first", "second"] {
+        let store = Options::new().open_disk(DirectoryDisk::open(&path)?)?;
+        store.put(opening, "on a disk of its own").wait()?;
+        println!("at the {opening} opening: {} entries", store.len().wait()?);
+        store.close().wait()?;
+    }
     Ok(())
 }
