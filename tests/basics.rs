@@ -164,3 +164,27 @@ fn many_flushes_and_checkpoints_lose_nothing() -> Outcome {
     println!("{} bytes", std::fs::metadata(&path)?.len());
     Ok(())
 }
+
+#[test]
+fn the_defaults_fit_segments_of_every_size() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    for segment_bytes in [64 << 10, 256 << 10, 1 << 20, 4 << 20] {
+        let path = directory.path().join(format!("{segment_bytes}"));
+        let options = Options::new().segment_bytes(segment_bytes);
+        let store = options.create(&path)?.with_durability(Durability::Buffered);
+        for key in 0..3_000u32 {
+            store.put(key.to_be_bytes(), [7; 300]).wait()?;
+        }
+        store.put("large", vec![8; 3 << 20]).wait()?;
+        let mut transaction = store.begin().wait()?;
+        for key in 3_000..9_000u32 {
+            transaction.put(key.to_be_bytes(), [7; 300]).wait()?;
+        }
+        transaction.commit().wait()?;
+        store.close().wait()?;
+        let store = options.open(&path)?;
+        assert_eq!(store.len().wait()?, 9_001);
+        assert_eq!(store.value_length("large").wait()?, Some(3 << 20));
+    }
+    Ok(())
+}

@@ -152,6 +152,7 @@ impl Options {
     }
 
     /// The shape of pages and journals of a store that is created. One that exists keeps its own.
+    /// Where segments are smaller than a chunk of the log, chunks of a quarter of a segment are used.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
@@ -207,6 +208,11 @@ impl Options {
         if let Some(message) = &self.operator_error {
             return Err(Error::invalid(message.clone()));
         }
-        block_on(super::open::open(Disk::new(disk)?, self.clone()))
+        let (disk, mut options) = (Disk::new(disk)?, self.clone());
+        let segment_bytes = disk.properties().segment_bytes;
+        if options.settings.log_chunk_bytes > segment_bytes {
+            options.settings.log_chunk_bytes = segment_bytes / 4;
+        }
+        block_on(super::open::open(disk, options))
     }
 }
