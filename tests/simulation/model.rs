@@ -1,0 +1,145 @@
+//! What a store must hold: the state after every commit, and how many of them are safe.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thunderhead::{Durability, MergeOperator};
+
+pub type State = BTreeMap<Vec<u8>, Arc<[u8]>>;
+
+/// One operation of a commit.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    /// A key, and the length and first byte of its value.
+    Put(Vec<u8>, usize, u8),
+    Delete(Vec<u8>),
+    DeleteRange(Vec<u8>, Vec<u8>),
+    Append(Vec<u8>, Vec<u8>),
+}
+
+/// The bytes of a value, different at every place of it.
+pub fn value(length: usize, first: u8) -> Vec<u8> {
+    (0..length)
+        .map(|at| first.wrapping_add((at ^ (at >> 8)) as u8))
+        .collect()
+}
+
+/// Appends operands to the value. Associative.
+pub struct Append;
+
+impl MergeOperator for Append {
+    fn name(&self) -> &str {
+        "append"
+    }
+
+    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(existing.unwrap_or_default());
+        out.extend_from_slice(operand);
+    }
+}
+
+pub fn apply(state: &mut State, operation: &Operation) {
+    match operation {
+        Operation::Put(key, length, first) => {
+            state.insert(key.clone(), value(*length, *first).into());
+        }
+        Operation::Delete(key) => {
+            state.remove(key);
+        }
+        Operation::DeleteRange(low, end) => {
+            state.retain(|key, _| key < low || key >= end);
+        }
+        Operation::Append(key, operand) => {
+            let mut bytes = state.get(key).map_or(Vec::new(), |value| value.to_vec());
+            bytes.extend_from_slice(operand);
+            state.insert(key.clone(), bytes.into());
+        }
+    }
+}
+
+/// The history of a store.
+#[derive(Clone)]
+pub struct Model {
+    /// The state after each commit; the first is the empty store's.
+    states: Vec<State>,
+    /// Commits that were tried after the last one that succeeded, each of which could be the next.
+    tried: Vec<State>,
+    /// What survives the loss of power, and the death of the process.
+    pub durable: u64,
+    pub written: u64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            states: vec![State::new()],
+            tried: Vec::new(),
+            durable: 0,
+            written: 0,
+        }
+    }
+}
+
+impl Model {
+    /// The sequence of the last commit that was acknowledged.
+    pub fn last(&self) -> u64 {
+        self.states.len() as u64 - 1
+    }
+
+    pub fn newest(&self) -> &State {
+        self.states.last().expect("never empty")
+    }
+
+    pub fn state(&self, sequence: u64) -> &State {
+        &self.states[sequence as usize]
+    }
+
+    /// A commit is about to be tried.
+    pub fn begin(&mut self, operations: &[Operation]) {
+        let mut state = self.newest().clone();
+        operations
+            .iter()
+            .for_each(|operation| apply(&mut state, operation));
+        self.tried.push(state);
+    }
+
+    /// The commit that was tried last was acknowledged.
+    pub fn acknowledge(&mut self, sequence: u64, durability: Durability) {
+        let state = self.tried.pop().expect("a commit was tried");
+        self.tried.clear();
+        self.states.push(state);
+        assert_eq!(sequence, self.last(), "the sequence of a commit");
+        match durability {
+            Durability::Immediate => self.synced(),
+            Durability::Buffered => self.written = sequence,
+            Durability::Deferred => {}
+        }
+    }
+
+    /// All acknowledged commits are durable.
+    pub fn synced(&mut self) {
+        (self.durable, self.written) = (self.last(), self.last());
+    }
+
+    /// What a store may hold that recovered through a sequence.
+    pub fn candidates(&self, sequence: u64, least: u64) -> Vec<&State> {
+        assert!(
+            sequence >= least,
+            "commit {least} was safe, but only {sequence} are there"
+        );
+        if sequence <= self.last() {
+            return vec![self.state(sequence)];
+        }
+        assert_eq!(sequence, self.last() + 1, "commits that nobody made");
+        self.tried.iter().collect()
+    }
+
+    /// A store recovered with this: all after it never was, and this is durable.
+    pub fn recovered(&mut self, sequence: u64, state: State) {
+        self.states.truncate(sequence as usize);
+        self.states.push(state);
+        assert_eq!(self.last(), sequence);
+        self.tried.clear();
+        self.synced();
+    }
+}

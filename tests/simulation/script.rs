@@ -1,0 +1,149 @@
+//! Scripts: what a test does to a store, made from a seed.
+
+use fastrand::Rng;
+use thunderhead::Durability;
+
+use super::model::Operation;
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// One operation as a commit of its own.
+    Single(Operation, Durability),
+    Transaction(Vec<Operation>, Durability),
+    /// A transaction that is dropped.
+    Abandoned(Vec<Operation>),
+    Sync,
+    Checkpoint,
+    /// Maintains until there is nothing to do.
+    Maintain,
+    TakeSnapshot,
+    CheckSnapshots,
+    DropSnapshot,
+    /// Closes, or drops, and opens again.
+    Reopen {
+        clean: bool,
+    },
+}
+
+/// What scripts are made of.
+#[derive(Clone, Copy)]
+pub struct Taste {
+    pub steps: usize,
+    pub keys: u32,
+    /// Whether there are transactions that do not go through the log.
+    pub bulk: bool,
+    pub reopen: bool,
+    /// The largest value, about.
+    pub value_bytes: usize,
+}
+
+impl Default for Taste {
+    fn default() -> Self {
+        Self {
+            steps: 30,
+            keys: 40,
+            bulk: true,
+            reopen: true,
+            value_bytes: 6000,
+        }
+    }
+}
+
+fn key(random: &mut Rng, taste: &Taste) -> Vec<u8> {
+    let number = random.u32(..taste.keys);
+    let mut key = format!("k{number:03}").into_bytes();
+    key.resize(key.len() + number as usize % 7 * 3, b'x');
+    key
+}
+
+fn length(random: &mut Rng, taste: &Taste) -> usize {
+    let near = |random: &mut Rng, length: usize| length - 1 + random.usize(..3);
+    let length = match random.u32(..20) {
+        0..10 => random.usize(..40),
+        10..13 => near(random, 64),
+        13..15 => near(random, 512),
+        15..17 => near(random, 1024),
+        17..19 => random.usize(..4000),
+        _ => random.usize(..taste.value_bytes.max(1)),
+    };
+    length.min(taste.value_bytes)
+}
+
+fn operation(random: &mut Rng, taste: &Taste) -> Operation {
+    match random.u32(..20) {
+        0..12 => Operation::Put(key(random, taste), length(random, taste), random.u8(..)),
+        12..15 => Operation::Delete(key(random, taste)),
+        15..16 => {
+            let (one, two) = (key(random, taste), key(random, taste));
+            Operation::DeleteRange(one.clone().min(two.clone()), one.max(two))
+        }
+        _ => Operation::Append(key(random, taste), vec![random.u8(..); random.usize(..12)]),
+    }
+}
+
+fn durability(random: &mut Rng) -> Durability {
+    match random.u32(..4) {
+        0 => Durability::Deferred,
+        1 => Durability::Buffered,
+        _ => Durability::Immediate,
+    }
+}
+
+/// A transaction of more than a commit that goes through the log can hold.
+fn bulk(random: &mut Rng, taste: &Taste) -> Vec<Operation> {
+    let count = match random.u32(..4) {
+        0 => random.u32(1000..1400),
+        _ => random.u32(450..700),
+    };
+    let first = random.u32(..100_000);
+    let mut operations = vec![Operation::DeleteRange(b"b".to_vec(), b"c".to_vec())];
+    let ordered = random.bool();
+    for number in 0..count {
+        let number = if ordered {
+            first + number
+        } else {
+            random.u32(..200_000)
+        };
+        let key = format!("b{number:06}").into_bytes();
+        operations.push(Operation::Put(key, 40, random.u8(..)));
+        if random.u32(..60) == 0 {
+            operations.push(operation(random, taste));
+        }
+    }
+    operations
+}
+
+pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
+    let mut random = Rng::with_seed(seed);
+    let operations = |random: &mut Rng| -> Vec<Operation> {
+        (0..random.usize(1..8))
+            .map(|_| operation(random, taste))
+            .collect()
+    };
+    let mut bulks = if taste.bulk { 2 } else { 0 };
+    (0..taste.steps)
+        .map(|_| match random.u32(..100) {
+            0..45 => Step::Single(operation(&mut random, taste), durability(&mut random)),
+            45..65 => Step::Transaction(operations(&mut random), durability(&mut random)),
+            65..67 => Step::Abandoned(operations(&mut random)),
+            67..71 if bulks > 0 => {
+                bulks -= 1;
+                let operations = bulk(&mut random, taste);
+                match random.u32(..5) {
+                    0 => Step::Abandoned(operations),
+                    _ => Step::Transaction(operations, durability(&mut random)),
+                }
+            }
+            71..74 => Step::Sync,
+            74..80 => Step::Checkpoint,
+            80..88 => Step::Maintain,
+            88..91 => Step::TakeSnapshot,
+            91..93 => Step::CheckSnapshots,
+            93..95 => Step::DropSnapshot,
+            95..98 if taste.reopen => Step::Reopen {
+                clean: random.bool(),
+            },
+            _ => Step::Maintain,
+        })
+        .collect()
+}

@@ -1,0 +1,362 @@
+//! A store on a simulated machine beside its model.
+
+use fastrand::Rng;
+use thunderhead::disk::{AssertingDisk, FileDisk, FileDiskOptions, Ledger, SimulatedMachine};
+use thunderhead::format::Settings;
+use thunderhead::{Durability, Maintenance, Options, Result, Snapshot, Store, Transaction};
+
+use super::model::{Append, Model, Operation, State, value};
+use super::script::Step;
+
+/// How the stores of a test are made.
+#[derive(Clone)]
+pub struct Shape {
+    pub options: Options,
+    pub files: FileDiskOptions,
+    pub sector_bytes: u32,
+}
+
+impl Shape {
+    /// One of several, all of them small.
+    pub fn of(seed: u64) -> Self {
+        let mut random = Rng::with_seed(!seed);
+        let mut settings = Settings::tiny();
+        settings.log_chunk_bytes = *random.choice([16 << 10, 32 << 10]).as_ref().expect("two");
+        if random.u32(..3) == 0 {
+            settings.page_bytes = 1024;
+            settings.leaf_slots_max = 16;
+            settings.children_max = 8;
+            settings.slice_slots_max = 16;
+            settings.slice_bytes = 1024;
+            settings.journal_bytes_max = 1024;
+        }
+        let sector_bytes = if random.u32(..4) == 0 { 4096 } else { 512 };
+        let mut files = FileDiskOptions::default();
+        files.segment_bytes = (64 << 10) << random.u32(..3);
+        files.sector_bytes = sector_bytes;
+        Self {
+            options: Options::new()
+                .settings(settings)
+                .cache_bytes(1 << 20)
+                .transaction_bytes(64 << 10)
+                .journal_bytes(random.usize(500..2500))
+                .checkpoint_log_bytes(random.u64(4 << 10..16 << 10))
+                .reserve_bytes(if random.bool() { 0 } else { 16 << 10 })
+                .maintenance(Maintenance::Caller)
+                .merge_operator(Append),
+            files,
+            sector_bytes,
+        }
+    }
+
+    pub fn machine(&self, seed: u64) -> SimulatedMachine {
+        SimulatedMachine::with_sector_bytes(seed, self.sector_bytes)
+    }
+
+    pub fn open(&self, machine: &SimulatedMachine) -> Result<Store> {
+        let disk = FileDisk::open_or_create_on(machine, &self.files)?;
+        self.options.open_disk(disk)
+    }
+
+    pub fn open_watched(&self, machine: &SimulatedMachine, ledger: &Ledger) -> Result<Store> {
+        let disk = FileDisk::open_or_create_on(machine, &self.files)?;
+        ledger.reopened();
+        self.options.open_disk(AssertingDisk::new(disk, ledger))
+    }
+}
+
+/// See the module.
+pub struct World {
+    pub machine: SimulatedMachine,
+    pub shape: Shape,
+    pub store: Option<Store>,
+    pub model: Model,
+    pub snapshots: Vec<Snapshot>,
+    pub ledger: Option<Ledger>,
+}
+
+impl World {
+    pub fn new(machine: SimulatedMachine, shape: &Shape) -> Self {
+        Self {
+            machine,
+            shape: shape.clone(),
+            store: None,
+            model: Model::default(),
+            snapshots: Vec::new(),
+            ledger: None,
+        }
+    }
+
+    pub fn open(&mut self) -> Result<()> {
+        self.store = Some(match &self.ledger {
+            Some(ledger) => self.shape.open_watched(&self.machine, ledger)?,
+            None => self.shape.open(&self.machine)?,
+        });
+        Ok(())
+    }
+
+    pub fn store(&self) -> &Store {
+        self.store.as_ref().expect("the store is open")
+    }
+
+    /// Opens and runs a script until something fails: how many steps succeeded.
+    pub fn run(&mut self, script: &[Step]) -> (usize, Result<()>) {
+        if let Err(error) = self.open() {
+            return (0, Err(error));
+        }
+        for (done, step) in script.iter().enumerate() {
+            if let Err(error) = self.step(step) {
+                return (done, Err(error));
+            }
+        }
+        (script.len(), Ok(()))
+    }
+
+    pub fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Single(operation, durability) => {
+                let store = self.store().with_durability(*durability);
+                self.model.begin(std::slice::from_ref(operation));
+                let sequence = match operation {
+                    Operation::Put(key, length, first) => {
+                        store.put(key, value(*length, *first)).wait()?
+                    }
+                    Operation::Delete(key) => store.delete(key).wait()?,
+                    Operation::DeleteRange(low, end) => {
+                        if low >= end {
+                            return Ok(());
+                        }
+                        store.delete_range(low.as_slice()..end.as_slice()).wait()?
+                    }
+                    Operation::Append(key, operand) => {
+                        store.merge(key, "append", operand).wait()?
+                    }
+                };
+                self.model.acknowledge(sequence.0, *durability);
+            }
+            Step::Transaction(operations, durability) => {
+                let mut transaction = self.store().begin().wait()?;
+                self.model.begin(operations);
+                write(&mut transaction, operations)?;
+                transaction.set_durability(*durability);
+                let before = self.model.last();
+                let sequence = transaction.commit().wait()?;
+                if sequence.0 > before {
+                    self.model.acknowledge(sequence.0, *durability);
+                }
+            }
+            Step::Abandoned(operations) => {
+                let mut transaction = self.store().begin().wait()?;
+                write(&mut transaction, operations)?;
+            }
+            Step::Sync => {
+                self.store().sync().wait()?;
+                self.model.synced();
+            }
+            Step::Checkpoint => {
+                self.store().checkpoint().wait()?;
+                self.model.synced();
+            }
+            Step::Maintain => while self.store().maintain().wait()? {},
+            Step::TakeSnapshot => self.snapshots.push(self.store().snapshot()),
+            Step::CheckSnapshots => {
+                for snapshot in &self.snapshots {
+                    let state = self.model.state(snapshot.sequence().0);
+                    check_snapshot(snapshot, state);
+                }
+            }
+            Step::DropSnapshot => {
+                if !self.snapshots.is_empty() {
+                    self.snapshots.remove(0);
+                }
+            }
+            Step::Reopen { clean } => {
+                self.snapshots.clear();
+                let store = self.store.take().expect("the store is open");
+                if *clean {
+                    store.close().wait()?;
+                    self.model.synced();
+                } else {
+                    // Dropping a store syncs what it has.
+                    drop(store);
+                    if !self.machine.has_crashed() {
+                        self.model.synced();
+                    }
+                }
+                self.open()?;
+                assert_eq!(self.store().sequence().0, self.model.last());
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks everything the store says against the newest state.
+    pub fn check(&self) {
+        check_store(self.store(), &[self.model.newest()]);
+    }
+
+    /// Everything of the process is gone: its errors have nobody to be told to.
+    pub fn end_process(&mut self) {
+        self.snapshots.clear();
+        self.store = None;
+    }
+}
+
+fn write(transaction: &mut Transaction, operations: &[Operation]) -> Result<()> {
+    for operation in operations {
+        match operation {
+            Operation::Put(key, length, first) => {
+                transaction.put(key, value(*length, *first)).wait()?;
+            }
+            Operation::Delete(key) => transaction.delete(key).wait()?,
+            Operation::DeleteRange(low, end) => {
+                transaction
+                    .delete_range(low.as_slice()..end.as_slice())
+                    .wait()?;
+            }
+            Operation::Append(key, operand) => {
+                transaction.merge(key, "append", operand).wait()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a store holds, by iteration.
+pub fn contents(store: &Store) -> Result<State> {
+    let mut state = State::new();
+    for entry in store.iter() {
+        let (key, value) = entry?;
+        assert!(state.insert(key, value.to_vec().into()).is_none());
+    }
+    Ok(state)
+}
+
+/// How two states differ, in short.
+pub fn difference(found: &State, expected: &State) -> String {
+    let show = |state: &State, key: &[u8]| {
+        let value = state.get(key).map(|value| value.len());
+        format!("{value:?}")
+    };
+    let keys: std::collections::BTreeSet<_> = found.keys().chain(expected.keys()).collect();
+    keys.into_iter()
+        .filter(|key| found.get(*key) != expected.get(*key))
+        .take(8)
+        .map(|key| {
+            format!(
+                "{}: {} instead of {} bytes; ",
+                String::from_utf8_lossy(key),
+                show(found, key),
+                show(expected, key)
+            )
+        })
+        .collect()
+}
+
+/// Checks that a store is in one of some states, by every way of reading; gives that state.
+pub fn check_store(store: &Store, states: &[&State]) -> State {
+    let found = contents(store).expect("reading everything");
+    let Some(state) = states.iter().find(|state| ***state == found) else {
+        let expected = states.last().expect("a state to compare with");
+        panic!("a wrong state: {}", difference(&found, expected));
+    };
+    assert_eq!(store.len().wait().expect("the length"), state.len() as u64);
+    let backward = store.iter().rev().map(|entry| entry.expect("backward"));
+    let mut count = 0;
+    for ((key, value), (expected_key, expected)) in backward.zip(state.iter().rev()) {
+        assert_eq!((&key, &value[..]), (expected_key, &expected[..]));
+        count += 1;
+    }
+    assert_eq!(count, state.len());
+    let bounds = b"k010".as_slice()..b"k025".as_slice();
+    let counted = store.count(bounds.clone()).wait().expect("a count");
+    let within = |key: &&Vec<u8>| (bounds.start..bounds.end).contains(&key.as_slice());
+    let expected = state.keys().filter(within).count() as u64;
+    assert_eq!(counted, expected, "the count of a range");
+    let step = state.len() / 8 + 1;
+    for (rank, (key, value)) in state.iter().enumerate().step_by(step) {
+        let found = store.get(key).wait().expect("a get");
+        assert_eq!(found.as_deref(), Some(&value[..]));
+        let nth = store.nth(rank as u64).wait().expect("an nth");
+        assert_eq!(nth.map(|(key, _)| key).as_ref(), Some(key));
+    }
+    assert!(store.get("absent").wait().expect("a get").is_none());
+    (*state).clone()
+}
+
+pub fn check_snapshot(snapshot: &Snapshot, state: &State) {
+    let mut entries = state.iter();
+    for entry in snapshot.iter() {
+        let (key, value) = entry.expect("reading a snapshot");
+        let (expected_key, expected) = entries.next().expect("no more entries");
+        assert_eq!((&key, &value[..]), (expected_key, &expected[..]));
+    }
+    assert_eq!(entries.count(), 0, "entries that a snapshot lost");
+    assert_eq!(snapshot.len().wait().expect("a length"), state.len() as u64);
+}
+
+/// Checks a store that recovered, that it takes writes, and that they stay.
+pub fn check_recovered(
+    shape: &Shape,
+    machine: &SimulatedMachine,
+    model: &Model,
+    least: u64,
+) -> Store {
+    let store = shape.open(machine).expect("a store that crashed opens");
+    let sequence = store.sequence().0;
+    check_store(&store, &model.candidates(sequence, least));
+    store
+}
+
+/// Lets a recovered store go on: writes, a checkpoint, closing, opening.
+pub fn go_on(shape: &Shape, machine: &SimulatedMachine, store: Store, model: &Model) {
+    let sequence = store.sequence().0;
+    let state = check_store(&store, &model.candidates(sequence, 0));
+    let mut model = model.clone();
+    model.recovered(sequence, state);
+    let mut world = World::new(machine.clone(), shape);
+    (world.store, world.model) = (Some(store), model);
+    let put = |key: &str, length| {
+        let operation = Operation::Put(key.into(), length, 9);
+        Step::Single(operation, Durability::Immediate)
+    };
+    let steps = [
+        put("k000", 30),
+        put("k015", 700),
+        Step::Single(
+            Operation::DeleteRange("k02".into(), "k03".into()),
+            Durability::Buffered,
+        ),
+        Step::Checkpoint,
+        put("k020", 3000),
+        Step::Single(
+            Operation::Append("k020".into(), b"more".to_vec()),
+            Durability::Deferred,
+        ),
+        Step::Maintain,
+        Step::Checkpoint,
+        Step::Reopen { clean: true },
+        put("k021", 10),
+    ];
+    for step in &steps {
+        world
+            .step(step)
+            .expect("a store that recovered takes writes");
+    }
+    world.check();
+    world
+        .step(&Step::Reopen { clean: false })
+        .expect("reopening");
+    world.check();
+}
+
+/// A step in short.
+pub fn shown(step: &Step) -> String {
+    let mut text = format!("{step:?}");
+    text.truncate(
+        text.char_indices()
+            .nth(150)
+            .map_or(text.len(), |(at, _)| at),
+    );
+    text
+}
