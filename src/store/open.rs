@@ -336,7 +336,14 @@ async fn load_space(
 
 /// Reads the log from the root's position on.
 async fn read_log(pages: &Arc<Pages>, root: &RootRecord) -> Result<Replay> {
-    Replay::read(&pages.disk, root.store, &root.log, root.applied_through).await
+    let applied = root.applied_through;
+    // The root of a large transaction is published before the mark of its commit is logged, at the
+    // very position that the root names. Whatever else a root contains was synced in the log.
+    let reaches = match root.log.sequence == applied {
+        true => SequenceNumber(applied.0.saturating_sub(1)),
+        false => applied,
+    };
+    Replay::read(&pages.disk, root.store, &root.log, reaches).await
 }
 
 /// The off-tree values that a commit names.
