@@ -281,6 +281,8 @@ impl Core {
                 }
             }
             if !written {
+                // The sync that makes the commit durable has to cover what it names, too.
+                log.unsynced |= !entry.values.is_empty();
                 log.deferred_bytes += entry.records.iter().map(Bytes::len).sum::<usize>();
                 log.deferred.push(entry.records.clone());
             }
