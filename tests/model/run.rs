@@ -1,0 +1,480 @@
+//! Runs a script against a store and against a map, and makes failing scripts shorter.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use thunderhead::disk::{AssertingDisk, FileDiskOptions, Ledger, MemoryDisk};
+use thunderhead::{MergeOperator, Options, Snapshot, Store, Transaction};
+
+use crate::script::{Content, Inside, Read, Step, Write};
+
+pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+pub type Outcome<T = ()> = Result<T, String>;
+
+/// Operands are put behind each other: associative, and the order shows.
+pub struct Append;
+/// The same, but only the last bytes are kept: the two do not commute with each other either.
+pub struct Last;
+
+const LAST_BYTES: usize = 24;
+
+impl MergeOperator for Append {
+    fn name(&self) -> &str {
+        "append"
+    }
+
+    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(existing.unwrap_or_default());
+        out.extend_from_slice(operand);
+    }
+}
+
+impl MergeOperator for Last {
+    fn name(&self) -> &str {
+        "last"
+    }
+
+    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
+        let mut all = existing.unwrap_or_default().to_vec();
+        all.extend_from_slice(operand);
+        out.extend_from_slice(&all[all.len().saturating_sub(LAST_BYTES)..]);
+    }
+}
+
+/// Where the bytes are.
+#[derive(Clone)]
+pub enum Place {
+    Memory(MemoryDisk, Ledger),
+    File(PathBuf, FileDiskOptions),
+}
+
+pub struct Setup {
+    pub options: Options,
+    pub place: Place,
+    pub keys: Vec<Vec<u8>>,
+}
+
+impl Setup {
+    fn open(&self) -> Outcome<Store> {
+        let options = self.options.clone();
+        let store = match &self.place {
+            Place::Memory(disk, ledger) => {
+                options.open_disk(AssertingDisk::new(disk.clone(), ledger))
+            }
+            Place::File(path, files) => {
+                let disk = files.open_or_create(path).map_err(told)?;
+                options.open_disk(disk)
+            }
+        };
+        store.map_err(|error| format!("opening: {error}"))
+    }
+
+    fn bounds(&self, low: Bound<usize>, high: Bound<usize>) -> (Bound<&[u8]>, Bound<&[u8]>) {
+        let own = |bound: Bound<usize>| bound.map(|number| self.keys[number].as_slice());
+        (own(low), own(high))
+    }
+}
+
+fn told(error: thunderhead::Error) -> String {
+    error.to_string()
+}
+
+pub fn bytes_of(content: Content) -> Vec<u8> {
+    let Content(length, fill) = content;
+    (0..length)
+        .map(|at| (at as u8).wrapping_mul(31).wrapping_add(fill))
+        .collect()
+}
+
+fn operand(number: u8) -> Vec<u8> {
+    vec![number; usize::from(number % 7)]
+}
+
+/// What is in a range of a map; nothing where the map would panic.
+pub fn between<'m>(
+    map: &'m Map,
+    (low, high): (Bound<&[u8]>, Bound<&[u8]>),
+) -> Vec<(&'m Vec<u8>, &'m Vec<u8>)> {
+    let above = |key: &[u8]| match low {
+        Bound::Unbounded => true,
+        Bound::Included(low) => key >= low,
+        Bound::Excluded(low) => key > low,
+    };
+    let below = |key: &[u8]| match high {
+        Bound::Unbounded => true,
+        Bound::Included(high) => key <= high,
+        Bound::Excluded(high) => key < high,
+    };
+    map.iter()
+        .filter(|(key, _)| above(key) && below(key))
+        .collect()
+}
+
+fn apply(map: &mut Map, setup: &Setup, write: &Write) {
+    match write {
+        Write::Put(key, content) | Write::PutReserved(key, content) => {
+            map.insert(setup.keys[*key].clone(), bytes_of(*content));
+        }
+        Write::Delete(key) => {
+            map.remove(&setup.keys[*key]);
+        }
+        Write::DeleteRange(low, high) => {
+            let found = between(map, setup.bounds(*low, *high));
+            let found: Vec<_> = found.into_iter().map(|(key, _)| key.clone()).collect();
+            for key in found {
+                map.remove(&key);
+            }
+        }
+        Write::Merge(key, first, number) => {
+            let key = &setup.keys[*key];
+            let mut out = Vec::new();
+            let existing = map.get(key).map(Vec::as_slice);
+            match first {
+                true => Append.merge(key, existing, &operand(*number), &mut out),
+                false => Last.merge(key, existing, &operand(*number), &mut out),
+            }
+            map.insert(key.clone(), out);
+        }
+    }
+}
+
+/// Does a write to a store or a transaction.
+macro_rules! write_to {
+    ($target:expr, $setup:expr, $write:expr) => {{
+        let (target, setup) = ($target, $setup);
+        match $write {
+            Write::Put(key, content) => target
+                .put(&setup.keys[*key], bytes_of(*content))
+                .wait()
+                .map(drop),
+            Write::PutReserved(key, content) => {
+                let bytes = bytes_of(*content);
+                target
+                    .put_reserved(&setup.keys[*key], bytes.len(), move |out: &mut [u8]| {
+                        out.copy_from_slice(&bytes)
+                    })
+                    .wait()
+                    .map(drop)
+            }
+            Write::Delete(key) => target.delete(&setup.keys[*key]).wait().map(drop),
+            Write::DeleteRange(low, high) => target
+                .delete_range::<[u8]>(setup.bounds(*low, *high))
+                .wait()
+                .map(drop),
+            Write::Merge(key, first, number) => target
+                .merge(
+                    &setup.keys[*key],
+                    if *first { "append" } else { "last" },
+                    operand(*number),
+                )
+                .wait()
+                .map(drop),
+        }
+        .map_err(|error| format!("writing: {error}"))
+    }};
+}
+
+/// Whatever can be read: a store, a snapshot, a transaction.
+pub trait Readable {
+    fn check(&self, setup: &Setup, map: &Map, read: &Read) -> Outcome;
+    fn check_all(&self, map: &Map) -> Outcome;
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Outcome {
+    match found == expected {
+        true => Ok(()),
+        false => {
+            let (mut found, mut expected) = (format!("{found:?}"), format!("{expected:?}"));
+            found.truncate(900);
+            expected.truncate(900);
+            Err(format!("found {found}\nexpected {expected}"))
+        }
+    }
+}
+
+fn owned(entry: Option<(&Vec<u8>, &Vec<u8>)>) -> Option<(Vec<u8>, Vec<u8>)> {
+    entry.map(|(key, value)| (key.clone(), value.clone()))
+}
+
+macro_rules! readable {
+    ($type:ty) => {
+        impl Readable for $type {
+            fn check(&self, setup: &Setup, map: &Map, read: &Read) -> Outcome {
+                let plain = |found: Option<(Vec<u8>, thunderhead::Value)>| {
+                    found.map(|(key, value)| (key, value.to_vec()))
+                };
+                match read {
+                    Read::Get(key) => {
+                        let key = &setup.keys[*key];
+                        let found = self.get(key).wait().map_err(told)?;
+                        same(found.as_deref(), map.get(key).map(Vec::as_slice))
+                    }
+                    Read::GetWith(key) => {
+                        let key = &setup.keys[*key];
+                        let found = self.get_with(key, <[u8]>::to_vec).wait().map_err(told)?;
+                        same(found.as_ref(), map.get(key))
+                    }
+                    Read::GetPart(key, offset, length) => {
+                        let key = &setup.keys[*key];
+                        let found = self.get_part(key, *offset, *length).wait().map_err(told)?;
+                        let expected = map.get(key).map(|value| {
+                            let from = (*offset as usize).min(value.len());
+                            &value[from..(from + length).min(value.len())]
+                        });
+                        same(found.as_deref(), expected)
+                    }
+                    Read::ValueLength(key) => {
+                        let key = &setup.keys[*key];
+                        let found = self.value_length(key).wait().map_err(told)?;
+                        same(found, map.get(key).map(|value| value.len() as u64))
+                    }
+                    Read::ContainsKey(key) => {
+                        let key = &setup.keys[*key];
+                        let found = self.contains_key(key).wait().map_err(told)?;
+                        same(found, map.contains_key(key))
+                    }
+                    Read::Range(low, high, ends) => {
+                        let bounds = setup.bounds(*low, *high);
+                        let mut range = self.range::<[u8]>(bounds);
+                        let mut expected = between(map, bounds).into_iter();
+                        for (number, back) in ends.iter().enumerate() {
+                            let found = match (back, number % 2) {
+                                (false, 0) => range.next().transpose().map_err(told)?,
+                                (false, _) => range.next_entry().wait().map_err(told)?,
+                                (true, 0) => range.next_back().transpose().map_err(told)?,
+                                (true, _) => range.next_back_entry().wait().map_err(told)?,
+                            };
+                            let expected = match back {
+                                false => expected.next(),
+                                true => expected.next_back(),
+                            };
+                            same(plain(found), owned(expected))?;
+                        }
+                        for found in range {
+                            same(plain(Some(found.map_err(told)?)), owned(expected.next()))?;
+                        }
+                        same(None, owned(expected.next()))
+                    }
+                    Read::Prefix(key, length) => {
+                        let key = &setup.keys[*key];
+                        let prefix = &key[..(*length).min(key.len())];
+                        let mut expected = map.iter().filter(|(key, _)| key.starts_with(prefix));
+                        for found in self.prefix(prefix) {
+                            same(plain(Some(found.map_err(told)?)), owned(expected.next()))?;
+                        }
+                        same(None, owned(expected.next()))
+                    }
+                    Read::First => {
+                        let found = self.first().wait().map_err(told)?;
+                        same(plain(found), owned(map.iter().next()))
+                    }
+                    Read::Last => {
+                        let found = self.last().wait().map_err(told)?;
+                        same(plain(found), owned(map.iter().next_back()))
+                    }
+                    Read::Len => same(self.len().wait().map_err(told)?, map.len() as u64),
+                    Read::IsEmpty => same(self.is_empty().wait().map_err(told)?, map.is_empty()),
+                    Read::Count(low, high) => {
+                        let bounds = setup.bounds(*low, *high);
+                        let found = self.count::<[u8]>(bounds).wait().map_err(told)?;
+                        same(found, between(map, bounds).len() as u64)
+                    }
+                    Read::Nth(rank) => {
+                        let found = self.nth(*rank).wait().map_err(told)?;
+                        same(plain(found), owned(map.iter().nth(*rank as usize)))
+                    }
+                }
+                .map_err(|message| format!("{read:?}: {message}"))
+            }
+
+            fn check_all(&self, map: &Map) -> Outcome {
+                let mut expected = map.iter();
+                for found in self.iter() {
+                    let (key, value) = found.map_err(told)?;
+                    let value = value.to_vec();
+                    same(Some((key, value)), owned(expected.next()))?;
+                }
+                same(None, owned(expected.next()))?;
+                let mut expected = map.iter().rev();
+                for found in self.iter().rev() {
+                    let (key, value) = found.map_err(told)?;
+                    let value = value.to_vec();
+                    same(Some((key, value)), owned(expected.next()))
+                        .map_err(|message| format!("backwards: {message}"))?;
+                }
+                same(None, owned(expected.next()))?;
+                same(self.len().wait().map_err(told)?, map.len() as u64)?;
+                for (key, value) in map {
+                    let found = self.get(key).wait().map_err(told)?;
+                    same(found.as_deref(), Some(value.as_slice()))?;
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+readable!(Store);
+readable!(Snapshot);
+readable!(Transaction);
+
+fn step(
+    setup: &Setup,
+    store: &mut Option<Store>,
+    map: &mut Map,
+    snapshots: &mut Vec<(Snapshot, Map)>,
+    step: &Step,
+) -> Outcome {
+    let open = store.as_ref().ok_or("the store is open")?;
+    match step {
+        Step::Write(write, durability) => {
+            write_to!(&open.with_durability(*durability), setup, write)?;
+            apply(map, setup, write);
+            Ok(())
+        }
+        Step::Transaction {
+            inside,
+            durability,
+            commit,
+        } => {
+            let mut transaction = open.begin().wait().map_err(told)?;
+            transaction.set_durability(*durability);
+            let mut own = map.clone();
+            for inside in inside {
+                match inside {
+                    Inside::Read(read) => transaction.check(setup, &own, read)?,
+                    Inside::Write(write) => {
+                        write_to!(&mut transaction, setup, write)?;
+                        apply(&mut own, setup, write);
+                    }
+                }
+            }
+            transaction.check_all(&own)?;
+            open.check(setup, map, &Read::Len)?;
+            if *commit {
+                let sequence = transaction.commit().wait().map_err(told)?;
+                same(open.sequence(), sequence)?;
+                *map = own;
+            }
+            Ok(())
+        }
+        Step::Read(read) => open.check(setup, map, read),
+        Step::Snapshot => {
+            if snapshots.len() < 6 {
+                snapshots.push((open.snapshot(), map.clone()));
+            }
+            Ok(())
+        }
+        Step::ReadSnapshot(..) | Step::EndSnapshot(_) if snapshots.is_empty() => Ok(()),
+        Step::ReadSnapshot(number, read) => {
+            let (snapshot, map) = &snapshots[number % snapshots.len()];
+            snapshot.check(setup, map, read)
+        }
+        Step::EndSnapshot(number) => {
+            let (snapshot, map) = snapshots.swap_remove(number % snapshots.len());
+            snapshot.check_all(&map)
+        }
+        Step::CompareAll => open.check_all(map),
+        Step::Sync => open.sync().wait().map(drop).map_err(told),
+        Step::Checkpoint => open.checkpoint().wait().map_err(told),
+        Step::Maintain => open.maintain().wait().map(drop).map_err(told),
+        Step::MaintainAll => {
+            for _ in 0..10_000 {
+                if !open.maintain().wait().map_err(told)? {
+                    return Ok(());
+                }
+            }
+            Err("maintenance does not end".into())
+        }
+        Step::Close => {
+            let open = store.take().ok_or("the store is open")?;
+            open.close().wait().map_err(told)?;
+            // Snapshots outlive the closing, but hold the file.
+            for (snapshot, map) in snapshots.drain(..) {
+                snapshot.check_all(&map)?;
+            }
+            *store = Some(setup.open()?);
+            Ok(())
+        }
+        Step::Drop => {
+            for (snapshot, map) in snapshots.drain(..) {
+                snapshot.check_all(&map)?;
+            }
+            drop(store.take());
+            *store = Some(setup.open()?);
+            Ok(())
+        }
+    }
+}
+
+/// Runs a script; an error names the step that went wrong. A panic is an error.
+pub fn run(setup: &Setup, script: &[Step]) -> Outcome {
+    let mut at = 0;
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        let mut store = Some(setup.open()?);
+        let (mut map, mut snapshots) = (Map::new(), Vec::new());
+        for (number, now) in script.iter().enumerate() {
+            at = number;
+            step(setup, &mut store, &mut map, &mut snapshots, now)?;
+        }
+        for _ in 0..2 {
+            for last in [Step::CompareAll, Step::Close] {
+                step(setup, &mut store, &mut map, &mut snapshots, &last)?;
+            }
+        }
+        Ok(())
+    }));
+    let result = ran.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()));
+        Err(format!("panicked: {}", text.unwrap_or_default()))
+    });
+    result.map_err(|message| format!("step {at}, {:?}: {message}", script.get(at)))
+}
+
+/// A shorter script that fails too: drops ever smaller pieces for as long as that helps.
+pub fn shrink(script: Vec<Step>, tries: usize, fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
+    let mut script = script;
+    let mut left = tries;
+    let mut piece = script.len().div_ceil(2).max(1);
+    loop {
+        let (mut at, mut helped) = (0, false);
+        while at < script.len() && left > 0 {
+            left -= 1;
+            let mut shorter = script.clone();
+            shorter.drain(at..(at + piece).min(script.len()));
+            if fails(&shorter) {
+                script = shorter;
+                helped = true;
+            } else {
+                at += piece;
+            }
+        }
+        if left == 0 || (piece == 1 && !helped) {
+            break;
+        }
+        piece = (piece / 2).max(1);
+    }
+    // Transactions too.
+    for at in 0..script.len() {
+        let mut number = 0;
+        while let Step::Transaction { inside, .. } = &script[at]
+            && number < inside.len()
+            && left > 0
+        {
+            left -= 1;
+            let mut shorter = script.clone();
+            if let Step::Transaction { inside, .. } = &mut shorter[at] {
+                inside.remove(number);
+            }
+            if fails(&shorter) {
+                script = shorter;
+            } else {
+                number += 1;
+            }
+        }
+    }
+    script
+}

@@ -1,0 +1,228 @@
+//! Scripts: what a run does, made from a seed. Keys and values are named by small numbers, so that
+//! a script stays valid whatever is dropped from it, and prints short.
+
+use std::ops::Bound;
+
+use fastrand::Rng;
+use thunderhead::Durability;
+
+/// One call, or a few that belong together.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Write(Write, Durability),
+    Transaction {
+        inside: Vec<Inside>,
+        durability: Durability,
+        commit: bool,
+    },
+    Read(Read),
+    Snapshot,
+    /// Reads from one of the snapshots that are held.
+    ReadSnapshot(usize, Read),
+    /// Compares all of one of the snapshots that are held, and lets it go.
+    EndSnapshot(usize),
+    CompareAll,
+    Sync,
+    Checkpoint,
+    Maintain,
+    MaintainAll,
+    Close,
+    Drop,
+}
+
+#[derive(Clone, Debug)]
+pub enum Inside {
+    Write(Write),
+    Read(Read),
+}
+
+#[derive(Clone, Debug)]
+pub enum Write {
+    Put(usize, Content),
+    PutReserved(usize, Content),
+    Delete(usize),
+    DeleteRange(Bound<usize>, Bound<usize>),
+    /// With the first or the second operator.
+    Merge(usize, bool, u8),
+}
+
+/// A value: a length and what it is filled with.
+#[derive(Clone, Copy, Debug)]
+pub struct Content(pub usize, pub u8);
+
+#[derive(Clone, Debug)]
+pub enum Read {
+    Get(usize),
+    GetWith(usize),
+    GetPart(usize, u64, usize),
+    ValueLength(usize),
+    ContainsKey(usize),
+    /// Each bit says from which end the next entry is taken; then all the rest from the front.
+    Range(Bound<usize>, Bound<usize>, Vec<bool>),
+    /// The first bytes of a key.
+    Prefix(usize, usize),
+    First,
+    Last,
+    Len,
+    IsEmpty,
+    Count(Bound<usize>, Bound<usize>),
+    Nth(u64),
+}
+
+/// What a script is made of.
+pub struct Shape {
+    pub keys: Vec<Vec<u8>>,
+    /// Lengths of values, the common ones several times.
+    pub lengths: Vec<usize>,
+    pub steps: usize,
+}
+
+impl Shape {
+    /// Keys that are prefixes of each other, share long beginnings, or are as long as can be.
+    pub fn new(random: &mut Rng, inline_bytes_max: usize, block_bytes: usize) -> Self {
+        let mut keys: Vec<Vec<u8>> = vec![Vec::new(), vec![0], vec![0, 0], vec![255], vec![255; 9]];
+        for _ in 0..random.usize(4..60) {
+            let alphabet = if random.bool() { 2 } else { 256 };
+            let mut key: Vec<u8> = match random.u8(..4) {
+                0 => Vec::new(),
+                1 => b"a rather long beginning that many keys share/".to_vec(),
+                _ => keys[random.usize(..keys.len())].clone(),
+            };
+            key.truncate(200);
+            for _ in 0..random.usize(1..6) {
+                key.push((random.u32(..alphabet) * (255 / (alphabet - 1).max(1))) as u8);
+            }
+            keys.push(key);
+        }
+        if random.u8(..4) == 0 {
+            for _ in 0..2 {
+                let mut key = vec![random.u8(..); 32 << 10];
+                key[(32 << 10) - 1] = random.u8(..);
+                keys.push(key);
+            }
+        }
+        let mut lengths = vec![0, 1, 5, 8, 20, 3, 7, 12];
+        for edge in [inline_bytes_max, block_bytes] {
+            lengths.extend([edge - 1, edge, edge + 1]);
+        }
+        // Several extents, and an index over blocks.
+        if random.u8(..4) == 0 {
+            lengths.extend([block_bytes * 3 + 17, block_bytes * 40]);
+        }
+        Self {
+            keys,
+            lengths,
+            steps: 0,
+        }
+    }
+
+    pub fn script(&self, random: &mut Rng) -> Vec<Step> {
+        // Some runs write a lot, some hardly ever; some never delete ranges.
+        let reads = random.u32(1..6);
+        let ranges = random.u32(..3);
+        (0..self.steps)
+            .map(|_| match random.u32(..100) {
+                0..=44 => Step::Write(self.write(random, ranges), durability(random)),
+                45..=54 => Step::Transaction {
+                    inside: (0..random.usize(..12))
+                        .map(|_| match random.u8(..3) {
+                            0 => Inside::Read(self.read(random)),
+                            _ => Inside::Write(self.write(random, ranges)),
+                        })
+                        .collect(),
+                    durability: durability(random),
+                    commit: random.u8(..4) > 0,
+                },
+                55..=74 if random.u32(..6) < reads => Step::Read(self.read(random)),
+                55..=74 => Step::Maintain,
+                75..=77 => Step::Snapshot,
+                78..=82 => Step::ReadSnapshot(random.usize(..), self.read(random)),
+                83..=84 => Step::EndSnapshot(random.usize(..)),
+                85..=87 => Step::CompareAll,
+                88..=89 => Step::Sync,
+                90..=92 => Step::Checkpoint,
+                93..=95 => Step::Maintain,
+                96 => Step::MaintainAll,
+                97 => Step::Close,
+                _ => Step::Drop,
+            })
+            .collect()
+    }
+
+    fn key(&self, random: &mut Rng) -> usize {
+        random.usize(..self.keys.len())
+    }
+
+    fn bound(&self, random: &mut Rng) -> Bound<usize> {
+        match random.u8(..5) {
+            0 => Bound::Unbounded,
+            1 | 2 => Bound::Included(self.key(random)),
+            _ => Bound::Excluded(self.key(random)),
+        }
+    }
+
+    fn content(&self, random: &mut Rng) -> Content {
+        Content(
+            self.lengths[random.usize(..self.lengths.len())],
+            random.u8(..),
+        )
+    }
+
+    fn write(&self, random: &mut Rng, ranges: u32) -> Write {
+        match random.u32(..20) {
+            0..=8 => Write::Put(self.key(random), self.content(random)),
+            9 => Write::PutReserved(self.key(random), self.content(random)),
+            10..=13 => Write::Delete(self.key(random)),
+            14..=16 => Write::Merge(self.key(random), random.bool(), random.u8(..)),
+            number if number - 17 < ranges => {
+                // Mostly narrow ones, or nothing would ever grow.
+                let low = self.key(random);
+                let high = (low + random.usize(..4)).min(self.keys.len() - 1);
+                match random.u8(..8) {
+                    0 => Write::DeleteRange(self.bound(random), self.bound(random)),
+                    1..=3 => Write::DeleteRange(Bound::Included(low), Bound::Excluded(high)),
+                    4 | 5 => Write::DeleteRange(Bound::Included(low), Bound::Included(high)),
+                    6 => Write::DeleteRange(Bound::Excluded(low), Bound::Included(high)),
+                    _ => Write::DeleteRange(Bound::Excluded(low), Bound::Excluded(high)),
+                }
+            }
+            _ => Write::Put(self.key(random), self.content(random)),
+        }
+    }
+
+    fn read(&self, random: &mut Rng) -> Read {
+        match random.u8(..14) {
+            0 | 1 => Read::Get(self.key(random)),
+            2 => Read::GetWith(self.key(random)),
+            3 => {
+                let length = self.content(random).0;
+                let offset = random.u64(..=length as u64 + 2);
+                Read::GetPart(self.key(random), offset, random.usize(..=length + 2))
+            }
+            4 => Read::ValueLength(self.key(random)),
+            5 => Read::ContainsKey(self.key(random)),
+            6 | 7 => Read::Range(
+                self.bound(random),
+                self.bound(random),
+                (0..random.usize(..20)).map(|_| random.bool()).collect(),
+            ),
+            8 => Read::Prefix(self.key(random), random.usize(..4)),
+            9 => Read::First,
+            10 => Read::Last,
+            11 => match random.bool() {
+                true => Read::Len,
+                false => Read::IsEmpty,
+            },
+            12 => Read::Count(self.bound(random), self.bound(random)),
+            _ => Read::Nth(random.u64(..self.keys.len() as u64 + 1)),
+        }
+    }
+}
+
+fn durability(random: &mut Rng) -> Durability {
+    match random.u8(..4) {
+        0 => Durability::Immediate,
+        1 => Durability::Buffered,
+        _ => Durability::Deferred,
+    }
+}
