@@ -36,8 +36,9 @@ pub struct Range<'r> {
     high: Bound<Vec<u8>>,
     front: Option<Cursor>,
     back: Option<Cursor>,
-    /// An end that stopped on an entry whose value is still to be loaded.
-    held: Option<Direction>,
+    /// Ends that stopped on an entry whose value is still to be loaded: the front, the back.
+    held: [bool; 2],
+    /// What the front waits for.
     loading: Option<Loading>,
     /// Ranges of a transaction borrow it.
     borrowed: PhantomData<&'r ()>,
@@ -57,7 +58,7 @@ impl<'r> Range<'r> {
             high,
             front: None,
             back: None,
-            held: None,
+            held: [false; 2],
             loading: None,
             borrowed: PhantomData,
         }
@@ -86,13 +87,13 @@ impl<'r> Range<'r> {
     /// Steps one end onto its next entry, without I/O.
     #[inline]
     fn step(&mut self, direction: Direction) -> Result<Stop> {
-        if self.held == Some(direction) {
-            return Ok(Stop::Entry);
+        if !self.held[direction as usize] {
+            let stop = self.cursor(direction).step()?;
+            if !matches!(stop, Stop::Entry) {
+                return Ok(stop);
+            }
         }
-        let stop = self.cursor(direction).step()?;
-        if !matches!(stop, Stop::Entry) {
-            return Ok(stop);
-        }
+        // Asked of a held entry too: the other end may have given it meanwhile.
         let key = match direction {
             Direction::Forward => self.front.as_ref().map(Cursor::key),
             Direction::Backward => self.back.as_ref().map(Cursor::key),
@@ -114,7 +115,7 @@ impl<'r> Range<'r> {
             self.finish();
             return Ok(Stop::End);
         }
-        self.held = Some(direction);
+        self.held[direction as usize] = true;
         Ok(Stop::Entry)
     }
 
@@ -124,11 +125,16 @@ impl<'r> Range<'r> {
         self.high = Bound::Excluded(Vec::new());
         self.front = None;
         self.back = None;
+        self.held = [false; 2];
+        self.loading = None;
     }
 
     /// The entry that an end holds was given: the other end is not to give it again.
     fn given(&mut self, direction: Direction) {
-        self.held = None;
+        self.held[direction as usize] = false;
+        if direction == Direction::Forward {
+            self.loading = None;
+        }
         let (cursor, bound) = match direction {
             Direction::Forward => (&self.front, &mut self.low),
             Direction::Backward => (&self.back, &mut self.high),
