@@ -277,24 +277,32 @@ pub(super) fn owned<K: AsRef<[u8]> + ?Sized>(bound: Bound<&K>) -> Bound<Vec<u8>>
     bound.map(|key| key.as_ref().to_vec())
 }
 
+/// The first key that is greater than a key. `None`: no key is.
+fn key_after(mut key: Vec<u8>) -> Option<Vec<u8>> {
+    if key.len() != KEY_BYTES_MAX {
+        key.push(0);
+        return Some(key);
+    }
+    // Nothing fits between the longest keys and those that differ before their end.
+    match prefix_end(&key) {
+        Bound::Excluded(end) => Some(end),
+        Bound::Included(_) | Bound::Unbounded => None,
+    }
+}
+
 /// The first key of a range, and the first one past it. `None`: no key can be in it.
 pub(super) fn half_open(
     low: Bound<Vec<u8>>,
     high: Bound<Vec<u8>>,
 ) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
-    // The next key after a key is the key with a zero behind it.
-    let after = |mut key: Vec<u8>| {
-        key.push(0);
-        key
-    };
     let low = match low {
         Bound::Unbounded => Vec::new(),
         Bound::Included(key) => key,
-        Bound::Excluded(key) => after(key),
+        Bound::Excluded(key) => key_after(key)?,
     };
     let end = match high {
         Bound::Unbounded => None,
-        Bound::Included(key) => Some(after(key)),
+        Bound::Included(key) => key_after(key),
         Bound::Excluded(key) => Some(key),
     };
     end.as_ref()
