@@ -254,3 +254,25 @@ fn a_stream_that_is_not_waited_for_leaves_nothing_to_the_next_entry() {
         assert_eq!(value, vec![key; 5000]);
     }
 }
+
+#[test]
+fn a_value_that_only_the_log_names_is_kept_until_a_checkpoint() {
+    let disk = thunderhead::disk::MemoryDisk::new().with_segment_bytes(256 << 10);
+    let options = Options::new()
+        .settings(Settings::tiny())
+        .journal_bytes(256)
+        .maintenance(Maintenance::Caller);
+    let store = options.open_disk(disk.clone()).unwrap();
+    for round in 0..20u8 {
+        // Overwritten and flushed again and again: nothing newest reaches the older values.
+        for key in 0..3u8 {
+            store.put([key], vec![round; 600]).wait().unwrap();
+        }
+        while store.maintain().wait().unwrap() {}
+    }
+    drop(store);
+    let store = options.open_disk(disk).unwrap();
+    for key in 0..3u8 {
+        assert_eq!(store.get([key]).wait().unwrap().unwrap(), vec![19; 600]);
+    }
+}
