@@ -204,6 +204,7 @@ impl Core {
             .inspect_err(|error| self.poison(error))?;
         self.pages.space.keep_root(state.birth);
         state.roots.push((record.version, state.birth, root.log));
+        self.root_birth.store(state.birth.0, Ordering::Release);
         if state.roots.len() > 2 {
             let (_, oldest, _) = state.roots.remove(0);
             self.pages.space.release_root(oldest);

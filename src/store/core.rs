@@ -12,7 +12,7 @@ use super::maintenance::{LoggedValue, Maintaining};
 use super::options::{Maintenance, Options};
 use super::signal::Signal;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Address, PagePointer, SequenceNumber};
+use crate::format::{Address, Birth, PagePointer, SequenceNumber};
 use crate::log::writer::LogWriter;
 use crate::snapshot::{Version, View};
 use crate::tree::pages::Pages;
@@ -54,6 +54,8 @@ pub(crate) struct Core {
     pub(super) current: ArcSwap<Version>,
     /// The newest commit that readers see.
     pub(super) published: AtomicU64,
+    /// The birth of the newest published root. See [`Self::value_birth`].
+    pub(super) root_birth: AtomicU64,
     /// Held by those who change `current`, and while commits enter a journal and are published.
     pub(super) versions: Mutex<()>,
     pub(super) gate: Gate,
@@ -93,9 +95,11 @@ impl Core {
         maintaining: Maintaining,
         system: Arc<Mutex<PagePointer>>,
     ) -> Arc<Self> {
+        let root_birth = maintaining.roots.last().map_or(0, |(_, birth, _)| birth.0);
         Arc::new(Self {
             pages,
             options,
+            root_birth: AtomicU64::new(root_birth),
             current: ArcSwap::new(version),
             published: AtomicU64::new(published.0),
             versions: Mutex::new(()),
@@ -135,6 +139,13 @@ impl Core {
                 return View { version, bound };
             }
         }
+    }
+
+    /// The birth of off-tree values that are written now: that of the newest published root, whose
+    /// log will name them. So that root, and the next one, keep their extents even if what names
+    /// them is overwritten before a checkpoint: recovery reads every value that the log names.
+    pub(super) fn value_birth(&self) -> Birth {
+        Birth(self.root_birth.load(Ordering::Acquire))
     }
 
     pub(super) fn log(&self) -> Result<&Mutex<Log>> {

@@ -94,8 +94,7 @@ impl Writes {
         let pages = &self.core.pages;
         let segment_bytes = pages.disk.properties().segment_bytes;
         let shape = Shape::new(pages.settings.block_bytes, segment_bytes)?;
-        // Not above the version that will first show it.
-        let birth = self.core.view().version.birth;
+        let birth = self.core.value_birth();
         let space = Arc::clone(pages);
         let allocate = move |bytes| {
             space
