@@ -16,12 +16,11 @@
 use std::error::Error;
 use std::fs::{self, File, Metadata, ReadDir};
 use std::io::{self, IsTerminal, Read, Write};
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use thunderhead::{Durability, Options, Store};
+use thunderhead::{Durability, Entry, Options, Prefix, Store};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -114,7 +113,7 @@ fn index(store: &Store, root: &Path, own: &Path) -> Outcome<u64> {
         }
         if !readable {
             // What was put of it goes again, before anybody could see it.
-            batch.delete_range(data_keys(&relative)).wait()?;
+            batch.delete_range(pieces_of(&relative)).wait()?;
             files.unreadable += 1;
             continue;
         }
@@ -170,9 +169,9 @@ fn sizes(store: &Store, path: &Path, raw_bytes: u64) -> Outcome {
 
 /// Looks up, ranges and counts.
 fn ask(store: &Store) -> Outcome {
-    // Counting needs no scan: "meta0" is the first key behind all that begin with "meta/".
-    let files = store.count("meta/".."meta0").wait()?;
-    let pieces = store.count("data/".."data0").wait()?;
+    // Counting needs no scan.
+    let files = store.count(Prefix("meta/")).wait()?;
+    let pieces = store.count(Prefix("data/")).wait()?;
     println!("{files} files in {pieces} pieces");
 
     println!("the first and the last three:");
@@ -221,21 +220,20 @@ fn ask(store: &Store) -> Outcome {
 fn change(store: &Store) -> Outcome {
     let before = store.snapshot();
     let mut transaction = store.begin().wait()?;
-    transaction.delete_range("meta/".."meta0").wait()?;
+    transaction.delete_range(Prefix("meta/")).wait()?;
     transaction.put("note", "the metadata is gone").wait()?;
     let sequence = transaction.commit().wait()?;
 
-    let metadata = "meta/".."meta0";
     println!(
         "snapshot, as of commit {}: {} of metadata, note: {:?}",
         before.sequence().0,
-        before.count(metadata.clone()).wait()?,
+        before.count(Prefix("meta/")).wait()?,
         before.get("note").wait()?
     );
     println!(
         "store, as of commit {}: {} of metadata, note: {:?}",
         sequence.0,
-        store.count(metadata).wait()?,
+        store.count(Prefix("meta/")).wait()?,
         store.get("note").wait()?
     );
 
@@ -253,7 +251,7 @@ fn change(store: &Store) -> Outcome {
 
 /// Compares all files with what the store has of them.
 fn read_back(store: &Store, root: &Path) -> Outcome {
-    let mut bar = Bar::new((0, store.count("meta/".."meta0").wait()?));
+    let mut bar = Bar::new((0, store.count(Prefix("meta/")).wait()?));
     let (mut bytes, mut same, mut changed, mut different) = (0, 0, 0, 0);
     for entry in store.prefix("meta/") {
         let (key, value) = entry?;
@@ -287,7 +285,7 @@ fn matches_file(store: &Store, relative: &[u8], path: &Path) -> Outcome<bool> {
         return Ok(false);
     };
     let mut buffer = Vec::new();
-    let mut pieces = store.range(data_keys(relative));
+    let mut pieces = store.range(pieces_of(relative));
     let mut same = |_: &[u8], piece: &[u8]| {
         buffer.resize(piece.len(), 0);
         file.read_exact(&mut buffer).is_ok() && buffer == piece
@@ -334,9 +332,8 @@ fn data_key(relative: &[u8], piece: u32) -> Vec<u8> {
 }
 
 /// The keys of all pieces of a file.
-fn data_keys(relative: &[u8]) -> Range<Vec<u8>> {
-    let with = |last: &[u8]| [b"data/", relative, last].concat();
-    with(b"\0")..with(b"\x01")
+fn pieces_of(relative: &[u8]) -> Prefix<Vec<u8>> {
+    Prefix([b"data/", relative, b"\0"].concat())
 }
 
 #[cfg(unix)]
@@ -454,7 +451,7 @@ fn title(text: &str) {
     println!("\n== {text}");
 }
 
-fn show((key, value): (Vec<u8>, thunderhead::Value)) -> Outcome {
+fn show((key, value): Entry) -> Outcome {
     let length = Meta::from_bytes(&value)?.length;
     println!("  {}, {length} bytes", lossy(&key));
     Ok(())

@@ -80,7 +80,7 @@ fn a_transaction_sees_its_own_writes_and_nobody_else_does() -> Outcome {
         Some(100_000)
     );
     let mut transaction = store.begin().wait()?;
-    transaction.delete_range::<[u8]>(..).wait()?;
+    transaction.delete_range(..).wait()?;
     assert!(transaction.is_empty().wait()?);
     drop(transaction);
     assert_eq!(store.len().wait()?, 2);

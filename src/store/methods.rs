@@ -56,9 +56,9 @@ macro_rules! reading_methods {
         ) -> $crate::store::Operation<
             impl std::future::Future<Output = $crate::Result<Option<u64>>> + Send + use<'_, K>,
         > {
-            $crate::store::Operation::new(async move {
-                self.reader.value_length(key.as_ref()).await
-            })
+            $crate::store::Operation::new(
+                async move { self.reader.value_length(key.as_ref()).await },
+            )
         }
 
         /// Whether a key has a value.
@@ -68,40 +68,35 @@ macro_rules! reading_methods {
         ) -> $crate::store::Operation<
             impl std::future::Future<Output = $crate::Result<bool>> + Send + use<'_, K>,
         > {
-            $crate::store::Operation::new(async move {
-                self.reader.contains_key(key.as_ref()).await
-            })
+            $crate::store::Operation::new(
+                async move { self.reader.contains_key(key.as_ref()).await },
+            )
         }
 
-        /// The entries of a range of keys, from both ends. A range that ends before it begins is
-        /// empty.
-        pub fn range<K: AsRef<[u8]> + ?Sized>(
-            &self,
-            range: impl std::ops::RangeBounds<K>,
-        ) -> $crate::store::Range<$life> {
-            let low = $crate::store::reader::owned(range.start_bound());
-            let high = $crate::store::reader::owned(range.end_bound());
+        /// The entries of a range of keys, from both ends; nothing is read before the first is asked
+        /// for. What is a range, and of what: see [`KeyRange`](crate::KeyRange).
+        pub fn range(&self, range: impl $crate::store::KeyRange) -> $crate::store::Range<$life> {
+            let (low, high) = range.to_bounds();
             self.reader.range(low, high)
         }
 
         /// All entries, from both ends.
         pub fn iter(&self) -> $crate::store::Range<$life> {
-            self.reader.range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
+            self.reader
+                .range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
         }
 
-        /// The entries whose keys begin with a prefix, from both ends.
+        /// The entries whose keys begin with a prefix, from both ends. To count them or to delete
+        /// them, there is [`Prefix`](crate::Prefix).
         pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> $crate::store::Range<$life> {
-            let prefix = prefix.as_ref();
-            let end = $crate::store::reader::prefix_end(prefix);
-            self.reader.range(std::ops::Bound::Included(prefix.to_vec()), end)
+            self.range($crate::store::Prefix(prefix))
         }
 
         /// The entry with the smallest key.
         pub fn first(
             &self,
         ) -> $crate::store::Operation<
-            impl std::future::Future<Output = $crate::Result<Option<(Vec<u8>, $crate::store::Value)>>>
-            + Send,
+            impl std::future::Future<Output = $crate::Result<Option<$crate::store::Entry>>> + Send,
         > {
             let mut range = self.iter();
             $crate::store::Operation::new(async move { range.next_entry().await })
@@ -111,8 +106,7 @@ macro_rules! reading_methods {
         pub fn last(
             &self,
         ) -> $crate::store::Operation<
-            impl std::future::Future<Output = $crate::Result<Option<(Vec<u8>, $crate::store::Value)>>>
-            + Send,
+            impl std::future::Future<Output = $crate::Result<Option<$crate::store::Entry>>> + Send,
         > {
             let mut range = self.iter();
             $crate::store::Operation::new(async move { range.next_back_entry().await })
@@ -144,14 +138,12 @@ macro_rules! reading_methods {
 
         /// The exact number of entries of a range of keys. O(log n) where nothing is pending; see
         /// [`len`](Self::len).
-        pub fn count<K: AsRef<[u8]> + ?Sized>(
+        pub fn count(
             &self,
-            range: impl std::ops::RangeBounds<K>,
-        ) -> $crate::store::Operation<
-            impl std::future::Future<Output = $crate::Result<u64>> + Send,
-        > {
-            let low = $crate::store::reader::owned(range.start_bound());
-            let high = $crate::store::reader::owned(range.end_bound());
+            range: impl $crate::store::KeyRange,
+        ) -> $crate::store::Operation<impl std::future::Future<Output = $crate::Result<u64>> + Send>
+        {
+            let (low, high) = range.to_bounds();
             $crate::store::Operation::new(async move { self.reader.count(low, high).await })
         }
 
@@ -160,7 +152,7 @@ macro_rules! reading_methods {
             &self,
             rank: u64,
         ) -> $crate::store::Operation<
-            impl std::future::Future<Output = $crate::Result<Option<(Vec<u8>, $crate::store::Value)>>>
+            impl std::future::Future<Output = $crate::Result<Option<$crate::store::Entry>>>
             + Send
             + use<'_>,
         > {
@@ -170,3 +162,30 @@ macro_rules! reading_methods {
 }
 
 pub(crate) use reading_methods;
+
+impl IntoIterator for &super::Store {
+    type Item = crate::Result<super::Entry>;
+    type IntoIter = super::Range<'static>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for &super::Snapshot {
+    type Item = crate::Result<super::Entry>;
+    type IntoIter = super::Range<'static>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'t> IntoIterator for &'t super::Transaction {
+    type Item = crate::Result<super::Entry>;
+    type IntoIter = super::Range<'t>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}

@@ -3,7 +3,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | `options`, `open` | how a store is opened, and what recovery does |
-//! | `reader`, `range`, `snapshot` | reading |
+//! | `reader`, `range`, `key_range`, `snapshot`, `value` | reading |
 //! | `transaction`, `bulk` | writing, small and large |
 //! | `commit`, `gate` | group commit, and who may write |
 //! | `maintenance`, `checkpoint` | what commits leave behind |
@@ -14,6 +14,7 @@ mod checkpoint;
 mod commit;
 mod core;
 mod gate;
+mod key_range;
 mod maintenance;
 mod methods;
 mod open;
@@ -33,13 +34,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+pub use key_range::{KeyRange, Prefix};
 pub use operation::Operation;
 pub use options::{Durability, Maintenance, Options};
 pub use range::Range;
 pub use snapshot::Snapshot;
 pub use statistics::Statistics;
 pub use transaction::Transaction;
-pub use value::Value;
+pub use value::{Entry, Value};
 
 use self::core::Core;
 use gate::{Pass, lock};

@@ -272,11 +272,6 @@ pub(super) fn check_key(key: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Owned bounds.
-pub(super) fn owned<K: AsRef<[u8]> + ?Sized>(bound: Bound<&K>) -> Bound<Vec<u8>> {
-    bound.map(|key| key.as_ref().to_vec())
-}
-
 /// The first key that is greater than a key. `None`: no key is.
 fn key_after(mut key: Vec<u8>) -> Option<Vec<u8>> {
     if key.len() != KEY_BYTES_MAX {

@@ -1,17 +1,17 @@
 //! [`Transaction`]: several operations that take effect together or not at all.
 
 use std::future::Future;
-use std::ops::RangeBounds;
 use std::sync::{Arc, Mutex};
 
 use super::bulk::Bulk;
 use super::commit::Entry;
 use super::core::Core;
 use super::gate::{Inside, Pass, lock};
+use super::key_range::KeyRange;
 use super::maintenance::LoggedValue;
 use super::operation::Operation;
 use super::options::Durability;
-use super::reader::{Reader, check_key, half_open, owned};
+use super::reader::{Reader, check_key, half_open};
 use super::{Store, reading_methods};
 use crate::error::{Error, Result};
 use crate::format::record::{Tag, USER_TREE};
@@ -310,11 +310,12 @@ impl Transaction {
     }
 
     /// Deletes all keys of a range. O(1) here; the store does the work in the background.
-    pub fn delete_range<K: AsRef<[u8]> + ?Sized>(
+    pub fn delete_range(
         &mut self,
-        range: impl RangeBounds<K>,
+        range: impl KeyRange,
     ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        let range = half_open(owned(range.start_bound()), owned(range.end_bound()));
+        let (low, high) = range.to_bounds();
+        let range = half_open(low, high);
         Operation::new(async move {
             if let Some((low, end)) = range {
                 self.writes.delete_range(&low, end.as_deref())?;
@@ -440,11 +441,12 @@ impl Store {
 
     /// Deletes all keys of a range, as a commit of its own. O(1) here; the store does the work in
     /// the background.
-    pub fn delete_range<K: AsRef<[u8]> + ?Sized>(
+    pub fn delete_range(
         &self,
-        range: impl RangeBounds<K>,
+        range: impl KeyRange,
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
-        let range = half_open(owned(range.start_bound()), owned(range.end_bound()));
+        let (low, high) = range.to_bounds();
+        let range = half_open(low, high);
         Operation::new(async move {
             let mut writes = Writes::new(&self.shared.core, None);
             if let Some((low, end)) = range {

@@ -1,12 +1,29 @@
 //! [`Value`]: the bytes of a value, owned by whoever reads them.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
 use bytes::Bytes;
 
+/// A key and its value.
+pub type Entry = (Vec<u8>, Value);
+
 /// The bytes of a value. Cheap to clone and to send; keeps nothing of the store alive.
-#[derive(Clone, Default)]
+///
+/// It is a slice of bytes to whoever reads it, and compares, orders and hashes as one.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// store.put("k", "value").wait()?;
+/// let value = store.get("k").wait()?.unwrap_or_default();
+/// assert_eq!(value, "value");
+/// assert_eq!(value.len(), 5);
+/// assert_eq!(&value[..3], b"val");
+/// assert_eq!(std::str::from_utf8(&value), Ok("value"));
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
+#[derive(Clone, Default, Eq, PartialOrd, Ord, Hash)]
 pub struct Value {
     bytes: Bytes,
 }
@@ -38,6 +55,24 @@ impl Deref for Value {
 impl AsRef<[u8]> for Value {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+impl Borrow<[u8]> for Value {
+    fn borrow(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<Value> for Bytes {
+    fn from(value: Value) -> Self {
+        value.bytes
+    }
+}
+
+impl From<Value> for Vec<u8> {
+    fn from(value: Value) -> Self {
+        value.bytes.into()
     }
 }
 

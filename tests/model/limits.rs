@@ -99,10 +99,10 @@ fn reversed_ranges_are_empty() {
         (Bound::Excluded("c"), Bound::Included("a")),
     ];
     for bounds in reversed {
-        assert_eq!(Iterator::count(store.range::<str>(bounds)), 0);
-        assert!(store.range::<str>(bounds).next_back().is_none());
-        assert_eq!(store.count::<str>(bounds).wait().unwrap(), 0);
-        store.delete_range::<str>(bounds).wait().unwrap();
+        assert_eq!(Iterator::count(store.range(bounds)), 0);
+        assert!(store.range(bounds).next_back().is_none());
+        assert_eq!(store.count(bounds).wait().unwrap(), 0);
+        store.delete_range(bounds).wait().unwrap();
         assert_eq!(store.len().wait().unwrap(), 3);
     }
 }
@@ -124,15 +124,15 @@ fn the_longest_key_bounds_ranges_of_every_kind() {
             for key in [b"a".as_slice(), bound, b"z"] {
                 store.put(key, "v").wait().unwrap();
             }
-            let inside = Iterator::count(store.range::<[u8]>((low, high))) as u64;
-            assert_eq!(store.count::<[u8]>((low, high)).wait().unwrap(), inside);
-            store.delete_range::<[u8]>((low, high)).wait().unwrap();
+            let inside = Iterator::count(store.range((low, high))) as u64;
+            assert_eq!(store.count((low, high)).wait().unwrap(), inside);
+            store.delete_range((low, high)).wait().unwrap();
             if flushed {
                 store.checkpoint().wait().unwrap();
             }
             assert_eq!(store.len().wait().unwrap(), 3 - inside);
             assert_eq!(Iterator::count(store.iter()) as u64, 3 - inside);
-            assert_eq!(Iterator::count(store.range::<[u8]>((low, high))), 0);
+            assert_eq!(Iterator::count(store.range((low, high))), 0);
         }
     }
 }

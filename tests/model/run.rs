@@ -160,7 +160,7 @@ macro_rules! write_to {
             }
             Write::Delete(key) => target.delete(&setup.keys[*key]).wait().map(drop),
             Write::DeleteRange(low, high) => target
-                .delete_range::<[u8]>(setup.bounds(*low, *high))
+                .delete_range(setup.bounds(*low, *high))
                 .wait()
                 .map(drop),
             Write::Merge(key, first, number) => target
@@ -237,7 +237,7 @@ macro_rules! readable {
                     }
                     Read::Range(low, high, ends) => {
                         let bounds = setup.bounds(*low, *high);
-                        let mut range = self.range::<[u8]>(bounds);
+                        let mut range = self.range(bounds);
                         let mut expected = between(map, bounds).into_iter();
                         for (number, back) in ends.iter().enumerate() {
                             let found = match (back, number % 2) {
@@ -278,7 +278,7 @@ macro_rules! readable {
                     Read::IsEmpty => same(self.is_empty().wait().map_err(told)?, map.is_empty()),
                     Read::Count(low, high) => {
                         let bounds = setup.bounds(*low, *high);
-                        let found = self.count::<[u8]>(bounds).wait().map_err(told)?;
+                        let found = self.count(bounds).wait().map_err(told)?;
                         same(found, between(map, bounds).len() as u64)
                     }
                     Read::Nth(rank) => {
