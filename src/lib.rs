@@ -16,7 +16,7 @@ mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Durability, Entry, KeyRange, Maintenance, Operation, Options, Prefix, Range, Snapshot,
-    Statistics, Store, Transaction, Value,
+    Compaction, Durability, Entry, KeyRange, Maintenance, Operation, Options, Prefix, Range,
+    Snapshot, Statistics, Store, Transaction, Value,
 };
 pub use tree::MergeOperator;

@@ -30,6 +30,7 @@ mod simulation;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod vacant;
 
 pub(crate) use face::{Loader, Owner, Space, Statistics, Urgency};
 pub(crate) use recycle::{Collected, Dropped, Expansion, PendingItem};
