@@ -1,5 +1,4 @@
 //! An embedded, ordered key-value store.
-#![allow(dead_code)]
 
 mod cache;
 pub mod disk;

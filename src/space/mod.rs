@@ -32,6 +32,8 @@ mod tail;
 mod tests;
 mod vacant;
 
-pub(crate) use face::{Loader, Owner, Space, Statistics, Urgency};
-pub(crate) use recycle::{Collected, Dropped, Expansion, PendingItem};
+#[cfg(test)]
+pub(crate) use face::{Loader, Statistics};
+pub(crate) use face::{Owner, Space, Urgency};
+pub(crate) use recycle::{Dropped, Expansion, PendingItem};
 pub(crate) use segments::SUMMARY_SEGMENTS;

@@ -12,7 +12,7 @@ use futures::Stream;
 use smallvec::SmallVec;
 
 use super::operation::Operation;
-use super::value::Value;
+use super::value::{Entry, Value};
 use crate::cache::Handle;
 use crate::disk::block_on;
 use crate::error::Result;
@@ -231,16 +231,12 @@ impl<'r> Range<'r> {
     }
 
     /// The next entry, owned.
-    pub fn next_entry(
-        &mut self,
-    ) -> Operation<impl Future<Output = Result<Option<(Vec<u8>, Value)>>>> {
+    pub fn next_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
         self.next_with(entry)
     }
 
     /// The last entry that is left, owned.
-    pub fn next_back_entry(
-        &mut self,
-    ) -> Operation<impl Future<Output = Result<Option<(Vec<u8>, Value)>>>> {
+    pub fn next_back_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
         self.next_back_with(entry)
     }
 

@@ -101,8 +101,10 @@ pub fn verify_file(
     path: impl AsRef<Path>,
     visit: impl FnMut(Event<'_>) -> ControlFlow<()> + Send,
 ) -> Result<Summary> {
-    let mut options = FileDiskOptions::default();
-    options.read_only = true;
+    let options = FileDiskOptions {
+        read_only: true,
+        ..FileDiskOptions::default()
+    };
     verify_disk(options.open(path)?, visit)
 }
 
