@@ -80,16 +80,12 @@ fn scripts_run_without_faults_and_keep_the_protocol_of_the_disk() {
     for seed in seeds(60) {
         let _place = place(format!("THUNDERHEAD_SEED={seed}"));
         let shape = Shape::of(seed);
-        let taste = Taste {
-            steps: 60,
-            ..Taste::default()
-        };
         let mut world = World::new(shape.machine(seed), &shape);
         let ledger = Ledger::new();
         ledger.allow_unsynced_publish(true);
         ledger.allow_rewrites(true);
         world.ledger = Some(ledger);
-        let script = script(seed, &taste);
+        let script = script(seed, &Taste::of(seed, 80));
         let (done, result) = world.run(&script);
         result.unwrap_or_else(|error| panic!("step {done} {:?}: {error:?}", script[done]));
         world
@@ -103,11 +99,7 @@ fn scripts_run_without_faults_and_keep_the_protocol_of_the_disk() {
 fn a_crash_at_every_call_loses_nothing_that_was_acknowledged() {
     for seed in seeds(4) {
         let shape = Shape::of(seed);
-        let taste = Taste {
-            steps: 24,
-            ..Taste::default()
-        };
-        let script = script(seed, &taste);
+        let script = script(seed, &Taste::of(seed, 26));
         let ends = {
             let _place = place(format!("THUNDERHEAD_SEED={seed}"));
             whole_run(seed, &shape, &script)
@@ -144,6 +136,37 @@ fn a_crash_at_every_call_loses_nothing_that_was_acknowledged() {
             died.power_loss(random.u64(..));
             drop(store);
             drop(check_recovered(&shape, &died, &model, seen));
+        }
+    }
+}
+
+#[test]
+fn a_crash_after_every_step_of_long_scripts_loses_nothing() {
+    for seed in seeds(60) {
+        let shape = Shape::of(seed);
+        let script = script(seed, &Taste::of(seed, 120));
+        let mut world = World::new(shape.machine(seed), &shape);
+        let mut random = Rng::with_seed(seed);
+        let _place = place(format!("THUNDERHEAD_SEED={seed}"));
+        world.open().expect("creating");
+        for (index, step) in script.iter().enumerate() {
+            let _place = place(format!("after step {index}: {}", super::world::shown(step)));
+            world.step(step).expect("nothing fails");
+            if random.u32(..3) > 0 {
+                continue;
+            }
+            let lost = world.machine.fork();
+            let (least, power) = match random.bool() {
+                true => (world.model.durable, true),
+                false => (world.model.written, false),
+            };
+            if power {
+                lost.power_loss(random.u64(..));
+            }
+            let store = check_recovered(&shape, &lost, &world.model, least);
+            if random.u32(..8) == 0 {
+                go_on(&shape, &lost, store, &world.model);
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `THUNDERHEAD_CALL=c` crashes or fails only at that call of it. A failing test prints both.
 
 mod crashes;
+mod faults;
 mod model;
 mod script;
 mod world;

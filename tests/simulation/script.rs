@@ -49,6 +49,31 @@ impl Default for Taste {
     }
 }
 
+impl Taste {
+    /// One of several: a few keys that are overwritten again and again with values of several
+    /// blocks, or many keys with small ones, or a bit of all.
+    pub fn of(seed: u64, steps: usize) -> Self {
+        let usual = Self {
+            steps,
+            ..Self::default()
+        };
+        match seed % 4 {
+            1 => Self {
+                keys: 3,
+                bulk: false,
+                value_bytes: 3000,
+                ..usual
+            },
+            2 => Self {
+                keys: 200,
+                value_bytes: 100,
+                ..usual
+            },
+            _ => usual,
+        }
+    }
+}
+
 fn key(random: &mut Rng, taste: &Taste) -> Vec<u8> {
     let number = random.u32(..taste.keys);
     let mut key = format!("k{number:03}").into_bytes();
@@ -58,9 +83,10 @@ fn key(random: &mut Rng, taste: &Taste) -> Vec<u8> {
 
 fn length(random: &mut Rng, taste: &Taste) -> usize {
     let near = |random: &mut Rng, length: usize| length - 1 + random.usize(..3);
+    let small = if taste.keys < 10 { 3 } else { 10 };
     let length = match random.u32(..20) {
-        0..10 => random.usize(..40),
-        10..13 => near(random, 64),
+        least if least < small => random.usize(..40),
+        0..13 => near(random, 64),
         13..15 => near(random, 512),
         15..17 => near(random, 1024),
         17..19 => random.usize(..4000),
