@@ -1,4 +1,5 @@
 //! An embedded, ordered key-value store.
+#![allow(dead_code)]
 
 mod cache;
 pub mod disk;
@@ -15,7 +16,7 @@ mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Compaction, Durability, Entry, KeyRange, Maintenance, Operation, Options, Prefix, Range,
-    Snapshot, Statistics, Store, Transaction, Value,
+    Durability, Entry, KeyRange, Maintenance, Operation, Options, Prefix, Range, Snapshot,
+    Statistics, Store, Transaction, Value,
 };
 pub use tree::MergeOperator;

@@ -46,8 +46,6 @@ pub(crate) struct LogWriter {
     /// Chunks that hold what is still needed, oldest first. The last one is written to.
     used: VecDeque<Chunk>,
     spares: VecDeque<Chunk>,
-    /// The next group goes to another chunk, full or not.
-    leaving: bool,
     /// Where the next group begins in the last chunk in use.
     offset: u32,
     chain: u32,
@@ -82,7 +80,6 @@ impl LogWriter {
                 salt,
             }]),
             spares: VecDeque::new(),
-            leaving: false,
             offset: 0,
             chain: 0,
             next,
@@ -155,10 +152,8 @@ impl LogWriter {
         assert!(commits > 0, "a group holds a commit");
         let bytes = (GROUP_HEADER_BYTES + payload.bytes) as u64;
         let mut pages = Vec::new();
-        let full = u64::from(self.offset) + bytes > u64::from(self.usable(self.current()));
-        if full || self.leaving {
+        if u64::from(self.offset) + bytes > u64::from(self.usable(self.current())) {
             pages = self.move_on(bytes)?;
-            self.leaving = false;
         }
         let chunk = self.current();
         let position = self.position();
@@ -213,13 +208,6 @@ impl LogWriter {
             "a sync ends with what was sealed when it began"
         );
         self.synced_through = self.synced_through.max(sequence);
-    }
-
-    /// Gives the spare chunks back, and lets the next group go to a chunk that is added after this:
-    /// for compaction, which wants the log elsewhere.
-    pub(crate) fn leave_chunks(&mut self) -> Vec<Extent> {
-        self.leaving = true;
-        self.spares.drain(..).map(|spare| spare.extent).collect()
     }
 
     /// Ends the chunk in use with a link to the first spare one that holds a group of such a size.

@@ -66,7 +66,6 @@ pub(crate) fn fold_chains<'g>(
     }
 }
 
-#[cfg(test)]
 /// Looks for a key in a version as of a sequence. Costs one descent, and a probe of a filter for
 /// each journal that is not empty.
 #[inline]

@@ -7,13 +7,14 @@
 //! Abandoning it gives back everything that was made; a crash leaves nothing, since the space maps
 //! on the disk never knew of it.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::lock::OwnedMutexGuard;
 
 use super::checkpoint::NewRoot;
-use super::commit::Entry;
+use super::commit::{Elsewhere, Entry};
 use super::core::Core;
 use super::gate::{Inside, lock};
 use super::maintenance::{LoggedValue, Maintaining, Pace, off_tree_payloads};
@@ -192,7 +193,7 @@ impl Bulk {
         core.pages.space.abandon(extent)
     }
 
-    /// Makes it durable and then the newest version.
+    /// Makes it durable; its mark in the log then makes it the newest version.
     pub(super) async fn commit(
         mut self,
         core: &Arc<Core>,
@@ -215,8 +216,12 @@ impl Bulk {
         let published = self.publish(core, values).await;
         // From here on the space says what the new root says: if that could not be published, only
         // a reopening knows which of the two roots counts.
-        published.inspect_err(|error| core.poison(error))?;
-        drop(self);
+        let user = published.inspect_err(|error| core.poison(error))?;
+        let elsewhere = Elsewhere {
+            user,
+            birth: self.version.birth,
+            _state: self.state,
+        };
         let mut marker = Vec::new();
         let record = Record {
             tag: Tag::Elsewhere,
@@ -230,7 +235,7 @@ impl Bulk {
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,
-            elsewhere: true,
+            elsewhere: Some(elsewhere),
             inside,
         };
         core.commit(entry).await
@@ -240,7 +245,7 @@ impl Bulk {
         &mut self,
         core: &Arc<Core>,
         values: Vec<(Address, LoggedValue)>,
-    ) -> Result<()> {
+    ) -> Result<PagePointer> {
         let birth = self.state.birth;
         for (root, value) in values {
             if !self.named.contains(&root) {
@@ -266,16 +271,7 @@ impl Bulk {
             clean: false,
         };
         core.write_root(&mut self.state, root).await?;
-        let _versions = lock(&core.versions);
-        let journals = core.current.load_full().journals.clone();
-        core.current.store(Version::new(
-            Arc::clone(&core.pages),
-            user,
-            birth,
-            journals,
-            self.sequence,
-        ));
-        Ok(())
+        Ok(user)
     }
 
     /// Gives back everything that was made.

@@ -14,15 +14,16 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use futures::lock::OwnedMutexGuard;
 
 use super::core::{Core, Log};
 use super::gate::{Inside, lock};
-use super::maintenance::LoggedValue;
+use super::maintenance::{LoggedValue, Maintaining};
 use super::options::Durability;
 use crate::disk::Page;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::USER_TREE;
-use crate::format::{Address, SequenceNumber};
+use crate::format::{Address, Birth, PagePointer, SequenceNumber};
 use crate::log::writer::{LogWriter, NeedChunk};
 use crate::snapshot::Version;
 use crate::space::{Owner, Urgency};
@@ -44,13 +45,17 @@ pub(super) struct Entry {
     /// Only deletes: may use the reserve.
     pub(super) urgency: Urgency,
     /// The records are a mark: what was committed is in the tree already.
-    pub(super) elsewhere: bool,
+    pub(super) elsewhere: Option<Elsewhere>,
     /// Others who want to be alone wait until this is published.
-    #[expect(
-        dead_code,
-        reason = "it is dropped with the entry, which is what it is for"
-    )]
     pub(super) inside: Option<Inside>,
+}
+
+/// A tree that has what was committed, and that the newest root names.
+pub(super) struct Elsewhere {
+    pub(super) user: PagePointer,
+    pub(super) birth: Birth,
+    /// No other generation comes before readers see this one.
+    pub(super) _state: OwnedMutexGuard<Maintaining>,
 }
 
 #[derive(Default)]
@@ -279,7 +284,15 @@ impl Core {
             }
             last = last.next();
             lock(&self.values).extend(entry.values.iter().cloned());
-            if !entry.elsewhere {
+            if let Some(elsewhere) = &entry.elsewhere {
+                self.current.store(Version::new(
+                    Arc::clone(&self.pages),
+                    elsewhere.user,
+                    elsewhere.birth,
+                    version.journals.iter().cloned(),
+                    last,
+                ));
+            } else {
                 for records in &entry.records {
                     journal.append(records.clone(), USER_TREE, last)?;
                 }
@@ -299,7 +312,7 @@ impl Core {
         log.next = last.next();
         self.published.store(last.0, Ordering::Release);
         if journal.bytes() >= self.options.journal_bytes {
-            self.freeze_locked(&version);
+            self.freeze_locked(&self.current.load_full());
         }
         if log.since_checkpoint >= self.options.checkpoint_log_bytes || log.writer.wants_chunk() {
             self.work.give();
@@ -340,6 +353,13 @@ async fn run_group(core: Arc<Core>, entries: Vec<Waiting>) {
             }
         }
         Err(error) => {
+            if entries
+                .iter()
+                .any(|waiting| waiting.entry.elsewhere.is_some())
+            {
+                // The root has what the log does not: a later commit must not take its sequence.
+                core.poison(&error);
+            }
             for waiting in &entries {
                 for (_, value) in &waiting.entry.values {
                     core.abandon_value(value);

@@ -41,6 +41,7 @@ pub(super) struct Counters {
     pub(super) groups: AtomicU64,
     pub(super) log_bytes: AtomicU64,
     pub(super) page_bytes: AtomicU64,
+    pub(super) user_bytes: AtomicU64,
     pub(super) flushes: AtomicU64,
     pub(super) checkpoints: AtomicU64,
 }
@@ -131,7 +132,8 @@ impl Core {
     pub(crate) fn view(&self) -> View {
         loop {
             let version = self.current.load_full();
-            let bound = self.published();
+            // A large commit is in a version's tree a moment before it is published.
+            let bound = self.published().max(version.tree_through);
             // Commits enter the newest version's first journal: if it is still the newest, all
             // through the bound are in it.
             if Arc::ptr_eq(&version, &self.current.load()) {

@@ -101,7 +101,7 @@ impl Core {
                 .await?;
         }
         if due || self.trouble().is_some() {
-            self.checkpoint(state, Pace::Paced).await?;
+            self.checkpoint_with(state, Pace::Paced, false).await?;
             return Ok(true);
         }
         if state.more_to_free {
@@ -305,7 +305,7 @@ impl Core {
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,
-            elsewhere: false,
+            elsewhere: None,
             inside: None,
         };
         self.commit(entry).await

@@ -232,7 +232,7 @@ impl Writes {
             durability,
             values: std::mem::take(&mut self.values),
             urgency,
-            elsewhere: false,
+            elsewhere: None,
             inside: self.inside.take(),
         };
         self.core.commit(entry).await
