@@ -257,6 +257,7 @@ impl Core {
         let extent = self.pages.space.allocate(bytes, Owner::Log, urgency)?;
         let prepared = self.pages.disk.prepare(extent).await;
         if let Err(error) = prepared {
+            self.poison_if_in_doubt(&error);
             self.pages.space.abandon(extent)?;
             return Err(error.while_doing("preparing a chunk of the commit log"));
         }

@@ -205,6 +205,14 @@ impl Core {
         self.progress.give();
     }
 
+    /// Preparing space syncs. If that failed, and not for want of room, other things that were
+    /// written and not yet synced are in doubt with it, and no later sync will tell.
+    pub(super) fn poison_if_in_doubt(&self, error: &Error) {
+        if error.kind() != ErrorKind::StorageFull {
+            self.poison(error);
+        }
+    }
+
     /// Tells how maintenance went.
     pub(super) fn report(&self, result: &Result<bool>) {
         match result {
