@@ -1,5 +1,4 @@
 //! An embedded, ordered key-value store.
-#![allow(dead_code)]
 
 mod cache;
 pub mod disk;
@@ -16,7 +15,7 @@ mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Durability, Entry, KeyRange, Maintenance, Operation, Options, Prefix, Range, Snapshot,
-    Statistics, Store, Transaction, Value,
+    Compaction, Durability, Entry, KeyRange, Maintenance, Operation, Options, Prefix, Range,
+    Snapshot, Statistics, Store, Transaction, Value,
 };
 pub use tree::MergeOperator;

@@ -2,10 +2,28 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::ops::ControlFlow;
+use std::path::Path;
 
-use thunderhead::{Durability, ErrorKind, Options, Store};
+use thunderhead::{Durability, ErrorKind, Options, Store, inspect};
 
 type Outcome = Result<(), Box<dyn Error>>;
+
+/// Panics if anything is wrong with the store in a file.
+fn assert_sound(path: &Path) -> Outcome {
+    let mut findings = Vec::new();
+    let summary = inspect::verify_file(path, |event| {
+        if let inspect::Event::Finding(finding) = event {
+            findings.push(finding.to_string());
+        }
+        ControlFlow::Continue(())
+    })?;
+    assert!(
+        summary.is_sound() && findings.is_empty(),
+        "{findings:#?} {summary:?}"
+    );
+    Ok(())
+}
 
 #[test]
 fn what_was_committed_is_there_after_reopening() -> Outcome {
@@ -29,9 +47,11 @@ fn what_was_committed_is_there_after_reopening() -> Outcome {
             keys.push(entry?.0);
         }
         assert_eq!(keys, [b"a", b"c"]);
-        if clean {
-            store.close().wait()?;
+        match clean {
+            true => store.close().wait()?,
+            false => drop(store),
         }
+        assert_sound(&path)?;
     }
     Ok(())
 }
@@ -118,6 +138,7 @@ fn a_large_transaction_goes_straight_into_the_tree() -> Outcome {
             assert!(store.contains_key(key).wait()?);
         }
         store.close().wait()?;
+        assert_sound(&path)?;
         std::fs::remove_file(&path)?;
     }
     Ok(())
@@ -154,14 +175,17 @@ fn many_flushes_and_checkpoints_lose_nothing() -> Outcome {
     }
     println!("{:?}", store.stats());
     drop(store);
+    assert_sound(&path)?;
     let store = options.open(&path)?;
     assert_eq!(store.len().wait()?, map.len() as u64);
     for (entry, (key, value)) in store.iter().rev().zip(map.iter().rev()) {
         let (found_key, found) = entry?;
         assert_eq!((found_key.as_slice(), &found[..]), (&key[..], &value[..]));
     }
+    let summary = store.verify(|_| ControlFlow::Continue(())).wait()?;
+    assert!(summary.is_sound() && summary.leaks == 0, "{summary:?}");
     store.close().wait()?;
-    println!("{} bytes", std::fs::metadata(&path)?.len());
+    assert_sound(&path)?;
     Ok(())
 }
 
@@ -186,5 +210,59 @@ fn the_defaults_fit_segments_of_every_size() -> Outcome {
         assert_eq!(store.len().wait()?, 9_001);
         assert_eq!(store.value_length("large").wait()?, Some(3 << 20));
     }
+    Ok(())
+}
+
+#[test]
+fn compaction_gives_back_what_deletions_left() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("store");
+    let options = Options::new().segment_bytes(1 << 20).reserve_bytes(0);
+    let store = options.create(&path)?.with_durability(Durability::Buffered);
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut map = BTreeMap::new();
+    let mut transaction = store.begin().wait()?;
+    for number in 0..60_000u32 {
+        let key: [u8; 16] = std::array::from_fn(|_| random.u8(..));
+        let value = vec![number as u8; if number % 1000 == 0 { 30_000 } else { 100 }];
+        transaction.put(key, &value).wait()?;
+        map.insert(key, value);
+    }
+    transaction.commit().wait()?;
+    store.checkpoint().wait()?;
+    let full = std::fs::metadata(&path)?.len();
+    for key in map.keys().copied().collect::<Vec<_>>() {
+        if random.u8(..4) != 0 {
+            store.delete(key).wait()?;
+            map.remove(&key);
+        }
+    }
+    let mut told = 0;
+    let report = store
+        .compact_with(|_| {
+            told += 1;
+            std::ops::ControlFlow::Continue(())
+        })
+        .wait()?;
+    assert!(told > 1 && report.pages_moved > 0, "{report:?}");
+    let compacted = std::fs::metadata(&path)?.len();
+    println!(
+        "{full} bytes, then {compacted}: {report:?} {:?}",
+        store.stats()
+    );
+    assert!(compacted * 4 < full * 3, "{compacted} of {full} bytes");
+    for _ in 0..2 {
+        assert_eq!(store.len().wait()?, map.len() as u64);
+        for (entry, (key, value)) in store.iter().zip(&map) {
+            let (found_key, found) = entry?;
+            assert_eq!((found_key.as_slice(), &found[..]), (&key[..], &value[..]));
+        }
+        store.put("more", "writes").wait()?;
+        store.delete("more").wait()?;
+    }
+    store.close().wait()?;
+    assert_sound(&path)?;
+    let store = options.open(&path)?;
+    assert_eq!(store.len().wait()?, map.len() as u64);
     Ok(())
 }

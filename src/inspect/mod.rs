@@ -1,8 +1,8 @@
 //! Looking into a store without changing it.
 //!
-//! [`verify`](verify::verify) reads everything that a root reaches and says what is wrong with it,
-//! also in a file that was damaged, or made by somebody hostile. It believes nothing that it has
-//! not checked, reads from the disk and not from the cache, and writes nothing.
+//! [`Store::verify`](crate::Store::verify) and [`verify_file`] read everything that a root reaches and say what is wrong with it,
+//! also in a file that was damaged, or made by somebody hostile. They believe nothing that was not
+//! checked, read from the disk and not from the cache, and write nothing.
 //!
 //! * [`Finding`]: one thing that was found, how bad it is, and where.
 //! * [`Summary`]: what the store consists of.
@@ -18,4 +18,5 @@ mod tests;
 pub(crate) mod verify;
 mod walk;
 
+pub use crate::store::{verify_disk, verify_file};
 pub use report::{Event, Finding, Severity, Summary, TreeSummary};

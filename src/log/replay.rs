@@ -187,6 +187,7 @@ impl Replay {
         self.last
     }
 
+    #[cfg(test)]
     /// The last commit that is known to have been synced.
     pub(crate) fn synced_through(&self) -> SequenceNumber {
         self.synced_through

@@ -46,6 +46,8 @@ pub(crate) struct LogWriter {
     /// Chunks that hold what is still needed, oldest first. The last one is written to.
     used: VecDeque<Chunk>,
     spares: VecDeque<Chunk>,
+    /// The next group goes to another chunk, full or not.
+    leaving: bool,
     /// Where the next group begins in the last chunk in use.
     offset: u32,
     chain: u32,
@@ -80,6 +82,7 @@ impl LogWriter {
                 salt,
             }]),
             spares: VecDeque::new(),
+            leaving: false,
             offset: 0,
             chain: 0,
             next,
@@ -152,8 +155,10 @@ impl LogWriter {
         assert!(commits > 0, "a group holds a commit");
         let bytes = (GROUP_HEADER_BYTES + payload.bytes) as u64;
         let mut pages = Vec::new();
-        if u64::from(self.offset) + bytes > u64::from(self.usable(self.current())) {
+        let full = u64::from(self.offset) + bytes > u64::from(self.usable(self.current()));
+        if full || self.leaving {
             pages = self.move_on(bytes)?;
+            self.leaving = false;
         }
         let chunk = self.current();
         let position = self.position();
@@ -208,6 +213,13 @@ impl LogWriter {
             "a sync ends with what was sealed when it began"
         );
         self.synced_through = self.synced_through.max(sequence);
+    }
+
+    /// Gives the spare chunks back, and lets the next group go to a chunk that is added after this:
+    /// for compaction, which wants the log elsewhere.
+    pub(crate) fn leave_chunks(&mut self) -> Vec<Extent> {
+        self.leaving = true;
+        self.spares.drain(..).map(|spare| spare.extent).collect()
     }
 
     /// Ends the chunk in use with a link to the first spare one that holds a group of such a size.

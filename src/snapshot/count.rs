@@ -13,12 +13,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::get::{Lookup, lookup_below};
 use super::version::{Layer, Version};
-use crate::cache::{Handle, pin};
-use crate::error::{Error, Result};
-use crate::format::record::Tag;
-use crate::format::{PagePointer, SequenceNumber};
+use crate::cache::Handle;
+use crate::error::Result;
+use crate::format::PagePointer;
 use crate::tree::interior::Interior;
 use crate::tree::page::Page;
 use crate::tree::pages::{Expect, Pages};

@@ -151,10 +151,6 @@ impl Cursor {
         (self.tag, payload)
     }
 
-    pub(crate) fn version(&self) -> &Arc<Version> {
-        &self.version
-    }
-
     /// Goes to the next entry.
     #[inline]
     pub(crate) fn step(&mut self) -> Result<Stop> {

@@ -66,6 +66,7 @@ pub(crate) fn fold_chains<'g>(
     }
 }
 
+#[cfg(test)]
 /// Looks for a key in a version as of a sequence. Costs one descent, and a probe of a filter for
 /// each journal that is not empty.
 #[inline]

@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::cache::{Handle, Install};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Birth;
 use crate::format::record::Tag;
 use crate::tree::merge::{resolve, stored_base};
 use crate::tree::pages::Pages;
@@ -127,9 +126,4 @@ pub(crate) fn stored_length(tag: Tag, payload: &[u8]) -> Result<Option<u64>> {
         Tag::OffTree => Some(OffTree::from_payload(payload)?.length),
         _ => None,
     })
-}
-
-/// The birth of the value that a payload names.
-pub(crate) fn birth_of(payload: &[u8]) -> Result<Birth> {
-    Ok(OffTree::from_payload(payload)?.root.birth)
 }

@@ -100,12 +100,6 @@ pub(crate) fn pending_key(number: u64, piece: u32) -> Vec<u8> {
     key(PENDING, &number.to_be_bytes(), piece)
 }
 
-/// All pieces of a pending item.
-pub(crate) fn pending_range(number: u64) -> KeyRange {
-    let number = number.to_be_bytes();
-    range(PENDING, &number..=&number)
-}
-
 /// All pieces of all pending items.
 pub(crate) fn all_pending_range() -> KeyRange {
     range(PENDING, &[0; 8]..=&[0xff; 8])

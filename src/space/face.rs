@@ -69,7 +69,7 @@ pub(crate) struct Space {
     inner: Mutex<Inner>,
     /// `None`: all maps stay in memory.
     loader: Option<Loader>,
-    geometry: Geometry,
+    pub(super) geometry: Geometry,
 }
 
 pub(super) struct Inner {
@@ -372,6 +372,13 @@ impl Space {
         let mut inner = self.lock();
         inner.avoided = segments;
         inner.segments.exhausted = u32::MAX;
+        // What is copied out of them fills the store from its beginning.
+        inner.cursors = Default::default();
+    }
+
+    /// Whether a segment is being emptied.
+    pub(crate) fn avoids(&self, segment: u32) -> bool {
+        self.lock().avoided.contains(&segment)
     }
 
     /// The sectors in use in each segment that has any, as far as known without loading maps.

@@ -30,7 +30,10 @@ mod simulation;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod vacant;
 
-pub(crate) use face::{Loader, Owner, Space, Statistics, Urgency};
-pub(crate) use recycle::{Collected, Dropped, Expansion, PendingItem};
+#[cfg(test)]
+pub(crate) use face::{Loader, Statistics};
+pub(crate) use face::{Owner, Space, Urgency};
+pub(crate) use recycle::{Dropped, Expansion, PendingItem};
 pub(crate) use segments::SUMMARY_SEGMENTS;

@@ -7,7 +7,6 @@
 //! Abandoning it gives back everything that was made; a crash leaves nothing, since the space maps
 //! on the disk never knew of it.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@
 //! crash anywhere before it leaves the store as it was (**I1**).
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,14 +16,16 @@ use bytes::Bytes;
 use super::core::Core;
 use super::gate::lock;
 use super::maintenance::{Maintaining, Pace};
+use super::open::system_version;
 use crate::disk::Page;
 use crate::error::{Error, Result};
 use crate::format::record::Tag;
 use crate::format::{
     Birth, LogPosition, PagePointer, RootRecord, SequenceNumber, SpaceTail, StoreId, page_checksum,
 };
+use crate::snapshot::each_entry;
 use crate::space::{Dropped, Owner, SUMMARY_SEGMENTS, Urgency, catalogue};
-use crate::tree::operation::{Batch, Operation, RangeDelete};
+use crate::tree::operation::{Batch, Operation};
 
 /// How many maps of segments stay in memory.
 const MAPS_MAX: usize = 4096;
@@ -38,32 +41,43 @@ pub(super) struct NewRoot {
 }
 
 impl Core {
-    /// A checkpoint of everything that is published.
-    pub(super) async fn checkpoint_with(
+    /// A checkpoint of everything that is published, if anything is new.
+    pub(super) async fn checkpoint(
+        self: &Arc<Self>,
+        state: &mut Maintaining,
+        pace: Pace,
+    ) -> Result<()> {
+        let version = self.current.load_full();
+        let nothing_new = version.journals.iter().all(|journal| journal.is_empty())
+            && state.checkpointed == (version.root, version.tree_through);
+        if nothing_new {
+            return self.sync().await.map(|_| ());
+        }
+        self.checkpoint_anyway(state, pace, false).await
+    }
+
+    /// A checkpoint, whether anything is new or not. `clean`: nothing will follow in the log.
+    pub(super) async fn checkpoint_anyway(
         self: &Arc<Self>,
         state: &mut Maintaining,
         pace: Pace,
         clean: bool,
     ) -> Result<()> {
-        // The log must reach as far as the root on the disk does: the root before it may have to
-        // be continued by it.
         while self.flush_oldest(state)? {}
-        self.sync().await?;
         self.freeze();
         while self.flush_oldest(state)? {}
-        let log = self.log()?;
         let version = self.current.load_full();
-        let through = version.tree_through;
+        let (user, through) = (version.root, version.tree_through);
+        drop(version);
+        // The log must reach as far as the root on the disk will say: replay counts on it, and the
+        // root before it may have to be continued by it.
+        self.sync().await?;
+        let log = self.log()?;
         let position = {
             let mut log = lock(log);
             log.since_checkpoint = 0;
             log.writer.position_at_or_before(through.next())
         };
-        if !clean && state.checkpointed == (version.root, through) {
-            return Ok(());
-        }
-        let user = version.root;
-        drop(version);
         self.free(state).await?;
         self.write_pages(state, pace).await?;
         let root = NewRoot {
@@ -96,9 +110,26 @@ impl Core {
         changed: &[u32],
     ) -> Result<()> {
         let space = &self.pages.space;
-        let operations = self.map_operations(pending, changed, root.applied_through)?;
+        let operations = self.map_operations(pending, changed).await?;
+        let points = operations
+            .iter()
+            .map(|(key, value)| Operation {
+                key,
+                sequence: root.applied_through,
+                tag: if value.is_some() {
+                    Tag::Inline
+                } else {
+                    Tag::Delete
+                },
+                payload: Cow::Borrowed(value.as_deref().unwrap_or(&[])),
+            })
+            .collect();
+        let batch = Batch {
+            deletes: Vec::new(),
+            points,
+        };
         let system_before = *lock(&self.system);
-        let outcome = self.flush(state, &system_before, operations.batch(), false)?;
+        let outcome = self.flush(state, &system_before, batch, false)?;
         let birth = state.birth;
         let system = outcome.root;
         for extent in &outcome.values {
@@ -218,7 +249,9 @@ impl Core {
         }
         for chunk in log.writer.release_before(&needed) {
             let spare = log.writer.spare_bytes() / u64::from(self.pages.settings.log_chunk_bytes);
-            if chunk.length == self.pages.settings.log_chunk_bytes && spare < SPARE_CHUNKS as u64 {
+            let avoided = self.pages.space.avoids(chunk.address.segment());
+            let usual = chunk.length == self.pages.settings.log_chunk_bytes;
+            if usual && !avoided && spare < SPARE_CHUNKS as u64 {
                 log.writer.add_chunk(chunk, super::random::number());
             } else {
                 self.pages.space.abandon(chunk)?;
@@ -228,42 +261,52 @@ impl Core {
     }
 
     /// The operations that bring the catalogue in the system tree up to date.
-    fn map_operations(
+    ///
+    /// Pieces that are left over are deleted one by one: a range delete could drop a subtree whole,
+    /// and the list of what is still to be freed is already being written.
+    async fn map_operations(
         &self,
         pending: &[crate::space::PendingItem],
         changed: &[u32],
-        sequence: SequenceNumber,
-    ) -> Result<MapOperations> {
+    ) -> Result<BTreeMap<Vec<u8>, Option<Vec<u8>>>> {
         let space = &self.pages.space;
         let piece_bytes = self.pages.settings.inline_bytes_max;
-        let mut operations = MapOperations {
-            sequence,
-            ..MapOperations::default()
-        };
-        for &segment in changed {
-            operations.replace(catalogue::segment_range(segment));
-            let map = space.encode_segment(segment)?;
-            for (piece, bytes) in catalogue::pieces(&map, piece_bytes) {
-                operations.put(catalogue::segment_key(segment, piece), bytes);
-            }
-        }
-        let mut blocks: Vec<u32> = changed
+        let system = system_version(&self.pages, *lock(&self.system));
+        let mut operations = BTreeMap::new();
+        let mut ranges = vec![catalogue::all_pending_range()];
+        ranges.extend(
+            changed
+                .iter()
+                .map(|segment| catalogue::segment_range(*segment)),
+        );
+        let blocks: BTreeSet<u32> = changed
             .iter()
             .map(|segment| segment / SUMMARY_SEGMENTS)
             .collect();
-        blocks.dedup();
-        for block in blocks {
-            operations.replace(catalogue::summary_range(block));
-            let summary = space.encode_summary(block);
-            for (piece, bytes) in catalogue::pieces(&summary, piece_bytes) {
-                operations.put(catalogue::summary_key(block, piece), bytes);
+        ranges.extend(blocks.iter().map(|block| catalogue::summary_range(*block)));
+        for (low, end) in ranges {
+            each_entry(&system, &low, &end, |key, _, _| {
+                operations.insert(key.to_vec(), None);
+                Ok(())
+            })
+            .await?;
+        }
+        for &segment in changed {
+            let map = space.encode_segment(segment)?;
+            for (piece, bytes) in catalogue::pieces(&map, piece_bytes) {
+                operations.insert(catalogue::segment_key(segment, piece), Some(bytes.to_vec()));
             }
         }
-        operations.replace(catalogue::all_pending_range());
+        for block in blocks {
+            let summary = space.encode_summary(block);
+            for (piece, bytes) in catalogue::pieces(&summary, piece_bytes) {
+                operations.insert(catalogue::summary_key(block, piece), Some(bytes.to_vec()));
+            }
+        }
         for (number, item) in (0..).zip(pending) {
             let encoded = catalogue::encode_pending(item).unwrap_or_default();
             for (piece, bytes) in catalogue::pieces(&encoded, piece_bytes) {
-                operations.put(catalogue::pending_key(number, piece), bytes);
+                operations.insert(catalogue::pending_key(number, piece), Some(bytes.to_vec()));
             }
         }
         Ok(operations)
@@ -294,50 +337,6 @@ impl Core {
                 return space.abandon(extent);
             }
             space.add_reserve(extent)?;
-        }
-    }
-}
-
-/// What a checkpoint does to the catalogue.
-#[derive(Default)]
-struct MapOperations {
-    sequence: SequenceNumber,
-    replaced: Vec<(Vec<u8>, Vec<u8>)>,
-    put: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl MapOperations {
-    fn replace(&mut self, range: (Vec<u8>, Vec<u8>)) {
-        self.replaced.push(range);
-    }
-
-    fn put(&mut self, key: Vec<u8>, value: &[u8]) {
-        self.put.push((key, value.to_vec()));
-    }
-
-    /// Ranges and keys are in ascending order, as they were added.
-    fn batch(&self) -> Batch<'_> {
-        let sequence = self.sequence;
-        Batch {
-            deletes: self
-                .replaced
-                .iter()
-                .map(|(low, end)| RangeDelete {
-                    low,
-                    end: Some(end),
-                    sequence,
-                })
-                .collect(),
-            points: self
-                .put
-                .iter()
-                .map(|(key, value)| Operation {
-                    key,
-                    sequence,
-                    tag: Tag::Inline,
-                    payload: Cow::Borrowed(value),
-                })
-                .collect(),
         }
     }
 }

@@ -47,6 +47,10 @@ pub(super) struct Entry {
     /// The records are a mark: what was committed is in the tree already.
     pub(super) elsewhere: Option<Elsewhere>,
     /// Others who want to be alone wait until this is published.
+    #[expect(
+        dead_code,
+        reason = "it is dropped with the entry, which is what it is for"
+    )]
     pub(super) inside: Option<Inside>,
 }
 

@@ -41,7 +41,6 @@ pub(super) struct Counters {
     pub(super) groups: AtomicU64,
     pub(super) log_bytes: AtomicU64,
     pub(super) page_bytes: AtomicU64,
-    pub(super) user_bytes: AtomicU64,
     pub(super) flushes: AtomicU64,
     pub(super) checkpoints: AtomicU64,
 }

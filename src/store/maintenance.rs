@@ -101,7 +101,7 @@ impl Core {
                 .await?;
         }
         if due || self.trouble().is_some() {
-            self.checkpoint_with(state, Pace::Paced, false).await?;
+            self.checkpoint(state, Pace::Paced).await?;
             return Ok(true);
         }
         if state.more_to_free {

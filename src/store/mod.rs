@@ -12,6 +12,7 @@
 mod bulk;
 mod checkpoint;
 mod commit;
+mod compact;
 mod core;
 mod gate;
 mod key_range;
@@ -28,12 +29,14 @@ mod snapshot;
 mod statistics;
 mod transaction;
 mod value;
+mod verify;
 
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+pub use compact::Compaction;
 pub use key_range::{KeyRange, Prefix};
 pub use operation::Operation;
 pub use options::{Durability, Maintenance, Options};
@@ -42,6 +45,7 @@ pub use snapshot::Snapshot;
 pub use statistics::Statistics;
 pub use transaction::Transaction;
 pub use value::{Entry, Value};
+pub use verify::{verify_disk, verify_file};
 
 use self::core::Core;
 use gate::{Pass, lock};
@@ -146,7 +150,7 @@ impl Store {
             core.check_poisoned()?;
             core.log()?;
             let mut state = core.maintaining.lock().await;
-            let result = core.checkpoint_with(&mut state, Pace::Hurried, false).await;
+            let result = core.checkpoint(&mut state, Pace::Hurried).await;
             drop(state);
             core.report(
                 &result
@@ -188,7 +192,8 @@ impl Store {
             let result = async {
                 core.check_poisoned()?;
                 let mut state = core.maintaining.lock().await;
-                core.checkpoint_with(&mut state, Pace::Hurried, true).await
+                core.checkpoint_anyway(&mut state, Pace::Hurried, true)
+                    .await
             };
             let result = result.await;
             core.closed.store(true, Ordering::Release);

@@ -26,8 +26,8 @@ use crate::format::{
 };
 use crate::log::replay::Replay;
 use crate::log::writer::LogWriter;
-use crate::snapshot::{CachedPages, Cursor, Direction, Start, Stop, Version};
-use crate::space::{Owner, Space, Urgency, catalogue};
+use crate::snapshot::{CachedPages, Version, each_pending, read_pieces};
+use crate::space::{Owner, SUMMARY_SEGMENTS, Space, Urgency, catalogue};
 use crate::tree::journal::Journal;
 use crate::tree::merge::stored_base;
 use crate::tree::pages::Pages;
@@ -143,14 +143,16 @@ fn finish(core: Arc<Core>, maintenance: Maintenance) -> Result<Store> {
 }
 
 /// Makes a store where there is none.
-async fn create(disk: Disk, options: Options) -> Result<Store> {
+async fn create(disk: Disk, mut options: Options) -> Result<Store> {
     if options.read_only || disk.properties().read_only {
         return Err(Error::new(
             ErrorKind::NotFound,
             "there is no store on the disk",
         ));
     }
-    options.settings.check(disk.properties().segment_bytes)?;
+    let segment_bytes = disk.properties().segment_bytes;
+    options.settings.log_chunk_bytes = options.settings.log_chunk_bytes.min(segment_bytes / 2);
+    options.settings.check(segment_bytes)?;
     let mut id = [0; 16];
     id[..8].copy_from_slice(&random::number().to_le_bytes());
     id[8..].copy_from_slice(&random::number().to_le_bytes());
@@ -248,9 +250,8 @@ pub(super) fn make_pages(
                 )
             })?;
             let (low, end) = catalogue::segment_range(segment);
-            let root = *lock(&system);
-            let pieces = block_on(read_catalogue(&pages, root, low, end))?;
-            let map: Vec<u8> = pieces.into_iter().flat_map(|(_, piece)| piece).collect();
+            let version = system_version(&pages, *lock(&system));
+            let map = block_on(read_pieces(&version, &low, &end))?;
             Ok((!map.is_empty()).then_some(map))
         }
     };
@@ -267,33 +268,9 @@ pub(super) fn make_pages(
     Ok(pages)
 }
 
-/// What the system tree has within a range of keys.
-pub(crate) async fn read_catalogue(
-    pages: &Arc<Pages>,
-    root: PagePointer,
-    low: Vec<u8>,
-    end: Vec<u8>,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let version = Version::new(Arc::clone(pages), root, root.birth, [], SequenceNumber(0));
-    let mut cursor = Cursor::new(version, SmallVec::new(), Direction::Forward, Start::At(low));
-    let mut out = Vec::new();
-    loop {
-        match cursor.step()? {
-            Stop::Entry if cursor.key() < end.as_slice() => {
-                let (tag, payload) = cursor.stored();
-                if tag != Tag::Inline {
-                    return Err(Error::corrupt(
-                        "the system tree holds a value of a strange kind",
-                    ));
-                }
-                out.push((cursor.key().to_vec(), payload.to_vec()));
-            }
-            Stop::Entry | Stop::End => return Ok(out),
-            Stop::Need(pointer, expect) => {
-                pages.load(&pointer, expect).await?;
-            }
-        }
-    }
+/// The system tree of a root, to be read.
+pub(super) fn system_version(pages: &Arc<Pages>, root: PagePointer) -> Arc<Version> {
+    Version::new(Arc::clone(pages), root, root.birth, [], SequenceNumber(0))
 }
 
 /// Makes the space as the root has it; gives the items that are still to be freed.
@@ -306,18 +283,13 @@ async fn load_space(
     if read_only {
         return Ok(Vec::new());
     }
-    let (low, end) = (
-        catalogue::summary_range(0).0,
-        catalogue::summary_range(u32::MAX).1,
-    );
-    let mut summaries: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
-    for (key, piece) in read_catalogue(pages, root.system, low, end).await? {
-        if let Some(catalogue::CatalogueKey::Summary { block, .. }) = catalogue::parse_key(&key) {
-            summaries.entry(block).or_default().extend(piece);
+    let system = system_version(pages, root.system);
+    for block in 0..root.segments.div_ceil(u64::from(SUMMARY_SEGMENTS)) as u32 {
+        let (low, end) = catalogue::summary_range(block);
+        let summary = read_pieces(&system, &low, &end).await?;
+        if !summary.is_empty() {
+            space.apply_summary(block, &summary)?;
         }
-    }
-    for (block, summary) in summaries {
-        space.apply_summary(block, &summary)?;
     }
     if root.tail.extent.length > 0 {
         let bytes = pages.disk.read(root.tail.extent).await?;
@@ -326,17 +298,13 @@ async fn load_space(
     }
     space.set_current(root.birth);
     space.keep_root(root.birth);
-    let (low, end) = catalogue::all_pending_range();
-    let mut items: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
-    for (key, piece) in read_catalogue(pages, root.system, low, end).await? {
-        if let Some(catalogue::CatalogueKey::Pending { number, .. }) = catalogue::parse_key(&key) {
-            items.entry(number).or_default().extend(piece);
-        }
-    }
-    items
-        .values()
-        .map(|bytes| catalogue::decode_pending(bytes))
-        .collect()
+    let mut pending = Vec::new();
+    each_pending(&system, |_, item| {
+        pending.push(item);
+        Ok(())
+    })
+    .await?;
+    Ok(pending)
 }
 
 /// Reads the log from the root's position on.

@@ -12,13 +12,20 @@ use futures::Stream;
 use smallvec::SmallVec;
 
 use super::operation::Operation;
-use super::value::Value;
+use super::value::{Entry, Value};
+use crate::cache::Handle;
 use crate::disk::block_on;
 use crate::error::Result;
 use crate::format::record::Tag;
 use crate::snapshot::{Cursor, Direction, Layer, Start, Stop, Version, load_value};
 
-type Loading = Pin<Box<dyn Future<Output = Result<Option<Bytes>>> + Send>>;
+/// What a stream waits for.
+enum Loaded {
+    Page(Handle),
+    Value(Bytes),
+}
+
+type Loading = Pin<Box<dyn Future<Output = Result<Loaded>> + Send>>;
 
 /// The entries of a range in the order of their keys, from either end or both at once.
 ///
@@ -40,6 +47,8 @@ pub struct Range<'r> {
     held: [bool; 2],
     /// What the front waits for.
     loading: Option<Loading>,
+    /// Pages that a step asked for stay in memory until it is done, however small the cache.
+    loaded: Vec<Handle>,
     /// Ranges of a transaction borrow it.
     borrowed: PhantomData<&'r ()>,
 }
@@ -60,6 +69,7 @@ impl<'r> Range<'r> {
             back: None,
             held: [false; 2],
             loading: None,
+            loaded: Vec::new(),
             borrowed: PhantomData,
         }
     }
@@ -116,6 +126,7 @@ impl<'r> Range<'r> {
             return Ok(Stop::End);
         }
         self.held[direction as usize] = true;
+        self.loaded.clear();
         Ok(Stop::Entry)
     }
 
@@ -164,7 +175,8 @@ impl<'r> Range<'r> {
             match self.step(direction)? {
                 Stop::End => return Ok(None),
                 Stop::Need(pointer, expect) => {
-                    self.version.pages().load(&pointer, expect).await?;
+                    let page = self.version.pages().load(&pointer, expect).await?;
+                    self.loaded.push(page);
                 }
                 Stop::Entry => {
                     let Some(cursor) = self.standing(direction) else {
@@ -219,16 +231,12 @@ impl<'r> Range<'r> {
     }
 
     /// The next entry, owned.
-    pub fn next_entry(
-        &mut self,
-    ) -> Operation<impl Future<Output = Result<Option<(Vec<u8>, Value)>>>> {
+    pub fn next_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
         self.next_with(entry)
     }
 
     /// The last entry that is left, owned.
-    pub fn next_back_entry(
-        &mut self,
-    ) -> Operation<impl Future<Output = Result<Option<(Vec<u8>, Value)>>>> {
+    pub fn next_back_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
         self.next_back_with(entry)
     }
 
@@ -261,12 +269,13 @@ impl Stream for Range<'_> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let range = &mut *self;
         loop {
-            let mut loaded = None;
+            let mut value = None;
             if let Some(loading) = &mut range.loading {
                 let result = ready!(loading.as_mut().poll(context));
                 range.loading = None;
                 match result {
-                    Ok(value) => loaded = value,
+                    Ok(Loaded::Value(loaded)) => value = Some(loaded),
+                    Ok(Loaded::Page(page)) => range.loaded.push(page),
                     Err(error) => return Poll::Ready(Some(Err(error))),
                 }
             }
@@ -276,7 +285,7 @@ impl Stream for Range<'_> {
                 Ok(Stop::End) => return Poll::Ready(None),
                 Ok(Stop::Need(pointer, expect)) => {
                     range.loading = Some(Box::pin(async move {
-                        pages.load(&pointer, expect).await.map(|_| None)
+                        pages.load(&pointer, expect).await.map(Loaded::Page)
                     }));
                 }
                 Ok(Stop::Entry) => {
@@ -284,13 +293,15 @@ impl Stream for Range<'_> {
                         return Poll::Ready(None);
                     };
                     let (tag, payload) = cursor.stored();
-                    let value = match (tag, loaded) {
+                    let value = match (tag, value) {
                         (Tag::Inline, _) => Bytes::copy_from_slice(payload),
                         (_, Some(value)) => value,
                         (tag, None) => {
                             let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
                             range.loading = Some(Box::pin(async move {
-                                load_value(&pages, &key, tag, &payload).await.map(Some)
+                                load_value(&pages, &key, tag, &payload)
+                                    .await
+                                    .map(Loaded::Value)
                             }));
                             continue;
                         }

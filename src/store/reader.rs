@@ -58,6 +58,8 @@ impl Reader {
     async fn find<R>(&self, key: &[u8], inline: impl FnOnce(&[u8]) -> R) -> Result<Stored<R>> {
         let mut inline = Some(inline);
         let mut call = |value: &[u8]| inline.take().map(|inline| inline(value));
+        // What the search asked for stays in memory until it is done, however small the cache.
+        let mut loaded = Vec::new();
         loop {
             let (pointer, expect, _version) = {
                 let guard = pin();
@@ -110,7 +112,7 @@ impl Reader {
                     Lookup::Need(pointer, expect) => (pointer, expect, Arc::clone(version)),
                 }
             };
-            self.core.pages.load(&pointer, expect).await?;
+            loaded.push(self.core.pages.load(&pointer, expect).await?);
         }
     }
 

@@ -9,4 +9,4 @@ mod overlay;
 mod sorted;
 
 pub(crate) use overlay::Overlay;
-pub(crate) use sorted::{DisjointRange, KeyOperations, SortedOperations};
+pub(crate) use sorted::KeyOperations;

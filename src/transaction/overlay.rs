@@ -287,11 +287,13 @@ impl Overlay {
         self.operations == 0
     }
 
+    #[cfg(test)]
     /// The number of operations, range deletes included.
     pub(crate) fn operations(&self) -> usize {
         self.operations
     }
 
+    #[cfg(test)]
     pub(crate) fn has_range_deletes(&self) -> bool {
         self.range_deletes != 0
     }

@@ -105,16 +105,6 @@ impl SortedOperations {
             .chunk_by(|left, right| same_key(arena, left, right));
         groups.map(move |points| KeyOperations { arena, points })
     }
-
-    /// The number of point operations that are left.
-    pub(crate) fn operations(&self) -> usize {
-        self.points.len()
-    }
-
-    /// The bytes of all records, those without effect included.
-    pub(crate) fn bytes(&self) -> usize {
-        self.arena.bytes()
-    }
 }
 
 fn same_key(arena: &Arena, left: &Point, right: &Point) -> bool {

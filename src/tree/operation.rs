@@ -134,9 +134,9 @@ impl<'a> Batch<'a> {
             let after = newer.deletes.partition_point(|delete| delete.low <= key);
             after > 0 && newer.deletes[after - 1].covers(key)
         };
-        let mut keep = |operation: Operation<'a>,
-                        points: &mut Vec<Operation<'a>>,
-                        lost: &mut dyn FnMut(&[u8])| {
+        let keep = |operation: Operation<'a>,
+                    points: &mut Vec<Operation<'a>>,
+                    lost: &mut dyn FnMut(&[u8])| {
             if covered(operation.key) {
                 lose(operation.tag, &operation.payload, lost);
             } else {

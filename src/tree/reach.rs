@@ -70,7 +70,8 @@ pub(crate) fn reach(
         return Ok(Reached::Need(pointer, expect));
     };
     // The nodes and separators that bound the leaf most narrowly.
-    let (mut low, mut end): (Option<(&Frame, usize)>, Option<(&Frame, usize)>) = (None, None);
+    let mut low: Option<(&Frame, usize)> = None;
+    let mut end: Option<(&Frame, usize)> = None;
     loop {
         let page = Page::new(frame.bytes());
         if !expect.admits(&page) {

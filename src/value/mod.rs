@@ -33,8 +33,10 @@ mod testing;
 mod walk;
 mod writer;
 
-pub(crate) use payload::{ExtentPointer, OffTree, PAYLOAD_BYTES, VALUE_BYTES_MAX};
+pub(crate) use payload::{ExtentPointer, OffTree, VALUE_BYTES_MAX};
 pub(crate) use reader::ValueReader;
 pub(crate) use source::{DiskPages, PageSource};
-pub(crate) use walk::{Children, each_extent, expand};
-pub(crate) use writer::{Abandoned, Allocate, Shape, ValueWriter, WrittenValue};
+pub(crate) use walk::{each_extent, expand};
+#[cfg(test)]
+pub(crate) use writer::WrittenValue;
+pub(crate) use writer::{Allocate, Shape, ValueWriter};

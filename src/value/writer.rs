@@ -89,6 +89,10 @@ pub(crate) struct Abandoned {
     pub(crate) idle: Vec<Extent>,
     /// Extents of a save whose future was dropped: the disk may still write to them, so they must
     /// not be used again before the store is reopened.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "it is left alone, which is the point")
+    )]
     pub(crate) in_flight: Vec<Extent>,
 }
 
@@ -144,6 +148,7 @@ impl<A: Allocate> ValueWriter<A> {
         self.length
     }
 
+    #[cfg(test)]
     /// The extents allocated until now.
     pub(crate) fn extents(&self) -> &[Extent] {
         &self.extents

@@ -111,7 +111,8 @@ fn reversed_ranges_are_empty() {
 fn the_longest_key_bounds_ranges_of_every_kind() {
     let longest = vec![b'k'; 32 << 10];
     let bound = longest.as_slice();
-    let kinds: [(Bound<&[u8]>, Bound<&[u8]>); 5] = [
+    type Bounds<'k> = (Bound<&'k [u8]>, Bound<&'k [u8]>);
+    let kinds: [Bounds<'_>; 5] = [
         (Bound::Included(bound), Bound::Unbounded),
         (Bound::Excluded(bound), Bound::Unbounded),
         (Bound::Unbounded, Bound::Included(bound)),

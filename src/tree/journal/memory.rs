@@ -222,6 +222,7 @@ impl Journal {
         self.filter.may_contain(hash)
     }
 
+    #[cfg(test)]
     /// The visible point operations of a key, newest first, whether range deletes cover them or
     /// not.
     pub(crate) fn entries_of<'j>(
@@ -409,6 +410,7 @@ impl Journal {
             + self.filter.memory_bytes()
     }
 
+    #[cfg(test)]
     /// The sequence of the first operation, if there is one.
     pub(crate) fn first_sequence(&self) -> Option<SequenceNumber> {
         let stored = self.first_sequence.load(Acquire);

@@ -33,7 +33,5 @@ mod memory;
 mod ranges;
 mod skip_list;
 
-pub(crate) use memory::{
-    Found, Journal, JournalEntry, JournalPosition, JournalRangeDelete, Outcome,
-};
+pub(crate) use memory::{Found, Journal, JournalEntry, JournalPosition, Outcome};
 pub(crate) use skip_list::key_head;
