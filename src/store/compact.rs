@@ -98,7 +98,7 @@ impl Core {
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,
-            elsewhere: false,
+            elsewhere: None,
             inside: None,
         };
         self.commit(entry).await.map(|_| ())
