@@ -1,4 +1,72 @@
-//! An embedded, ordered key-value store.
+//! An embedded, ordered key-value store: a map from byte strings to byte strings, on a disk.
+//!
+//! A [`Store`] is opened on a file, or on any [`DiskModel`](disk::DiskModel). It answers from the
+//! newest version, or from a [`Snapshot`], which is taken in constant time and kept as long as one
+//! likes. What is written is committed by itself, or together in a [`Transaction`]. Each call gives an
+//! [`Operation`]: `.wait()` for it, or `.await` it on any executor.
+//!
+//! ```
+//! use thunderhead::{Prefix, Store};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("store");
+//! let store = Store::open_or_create(path)?;
+//! store.put("fruit/apple", "red").wait()?;
+//! store.put("fruit/pear", "green").wait()?;
+//!
+//! let before = store.snapshot();
+//! let mut transaction = store.begin().wait()?;
+//! transaction.delete("fruit/apple").wait()?;
+//! transaction.put("fruit/plum", "blue").wait()?;
+//! transaction.commit().wait()?;
+//!
+//! assert_eq!(store.get("fruit/apple").wait()?, None);
+//! assert_eq!(before.get("fruit/apple").wait()?.as_deref(), Some(&b"red"[..]));
+//! assert_eq!(store.count(Prefix("fruit/")).wait()?, 2);
+//! for entry in store.prefix("fruit/").rev() {
+//!     let (key, value) = entry?;
+//!     println!("{key:?}: {value:?}");
+//! }
+//! store.close().wait()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! | --- | --- |
+//! | opening, and what can be set | [`Options`], [`Store::open`] |
+//! | reading | [`Store::get`], [`Store::get_with`], [`Store::get_part`], [`Store::range`], [`Range`] |
+//! | ranges of keys | [`KeyRange`], [`Prefix`] |
+//! | counting | [`Store::count`], [`Store::nth`], [`Store::len`] |
+//! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Transaction`] |
+//! | versions | [`Snapshot`] |
+//! | what it does, in numbers | [`Store::stats`] |
+//! | errors | [`Error`], [`ErrorKind`] |
+//! | the disk below, and one of your own | [`disk`] |
+//! | bytes on the disk | [`mod@format`], [`disk::layout`] |
+//!
+//! # Durability
+//!
+//! A commit says what it waits for: the disk, the operating system, or nothing; see [`Durability`].
+//! It survives whole or not at all, and never without those before it. What is damaged on the disk is
+//! an error when it is read: pages and values are verified against checksums that stand elsewhere.
+//! The one thing that cannot be told apart is a damaged last group of commits of a store that was not
+//! closed from one that a crash interrupted: it reads as the latter.
+//!
+//! # Versions
+//!
+//! Pages are never changed in place, so a snapshot, an open range and a transaction each keep the
+//! version that they began with, and nobody waits for them. What they see is not reused meanwhile:
+//! a snapshot that is kept costs as much space as was replaced since. Snapshots end with the process.
+//!
+//! # Limits
+//!
+//! Keys up to 32 KiB, values up to 1 TiB, operands of merges up to 64 KiB. One [`Transaction`] is
+//! open at a time; single writes queue behind it. One process has a store open for writing, or any
+//! number for reading only. Memory is bounded by [`Options::cache_bytes`],
+//! [`Options::transaction_bytes`] and [`Options::journal_bytes`].
+#![deny(missing_docs)]
 
 mod cache;
 pub mod disk;
@@ -19,3 +87,8 @@ pub use store::{
     Snapshot, Statistics, Store, Transaction, Value,
 };
 pub use tree::MergeOperator;
+
+/// The programs of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
