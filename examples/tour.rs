@@ -16,10 +16,12 @@
 use std::error::Error;
 use std::fs::{self, File, Metadata, ReadDir};
 use std::io::{self, IsTerminal, Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use thunderhead::inspect::Event;
 use thunderhead::{Durability, Entry, Options, Prefix, Store};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -73,6 +75,9 @@ fn tour(directory: &Path) -> Outcome {
     let store = Store::open(&path)?;
     println!("opened in {:.1?}", started.elapsed());
     assert_eq!(store.len().wait()?, entries);
+
+    title("Verify it");
+    verify(&store)?;
 
     title("Read every file back");
     read_back(&store, &root)?;
@@ -247,6 +252,31 @@ fn change(store: &Store) -> Outcome {
     let (now, then) = (store.len().wait()?, before.len().wait()?);
     println!("put back: {now} entries, {then} in the snapshot");
     Ok(())
+}
+
+/// Reads everything that the store has on the disk, and checks that it fits together.
+fn verify(store: &Store) -> Outcome {
+    let started = Instant::now();
+    let summary = store.verify(|event| {
+        if let Event::Finding(finding) = event {
+            println!("{finding}");
+        }
+        ControlFlow::Continue(())
+    });
+    let summary = summary.wait()?;
+    println!(
+        "{} pages and {} off-tree values in {:.1?}: {} damages, {} leaks",
+        summary.user.pages(),
+        summary.user.values,
+        started.elapsed(),
+        summary.damages,
+        summary.leaks
+    );
+    if summary.is_sound() {
+        Ok(())
+    } else {
+        Err("the store is damaged".into())
+    }
 }
 
 /// Compares all files with what the store has of them.

@@ -42,6 +42,8 @@
 //! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Transaction`] |
 //! | versions | [`Snapshot`] |
 //! | what it does, in numbers | [`Store::stats`] |
+//! | whether a file is whole | [`Store::verify`], [`inspect`] |
+//! | giving space back | [`Store::compact`] |
 //! | errors | [`Error`], [`ErrorKind`] |
 //! | the disk below, and one of your own | [`disk`] |
 //! | bytes on the disk | [`mod@format`], [`disk::layout`] |

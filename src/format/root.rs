@@ -46,7 +46,7 @@ pub struct LogPosition {
 }
 
 /// The extents that writing the space maps themselves took and gave back, which the maps
-/// therefore do not show. See [`crate::space`].
+/// therefore do not show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpaceTail {
     /// Where the list is. A length of zero: there is none.
