@@ -59,8 +59,9 @@
 //! # Versions
 //!
 //! Pages are never changed in place, so a snapshot, an open range and a transaction each keep the
-//! version that they began with, and nobody waits for them. What they see is not reused meanwhile:
-//! a snapshot that is kept costs as much space as was replaced since. Snapshots end with the process.
+//! version that they began with, and no reader waits for a writer, nor a writer for readers. What they
+//! see is not reused meanwhile: a snapshot that is kept costs as much space as was replaced since.
+//! Snapshots end with the process.
 //!
 //! # Limits
 //!
