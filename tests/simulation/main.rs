@@ -6,8 +6,10 @@
 
 mod crashes;
 mod faults;
+mod lost;
 mod model;
 mod script;
+mod space;
 mod world;
 
 /// The seeds of a test that runs `count` of them in CI.

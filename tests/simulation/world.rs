@@ -1,8 +1,11 @@
 //! A store on a simulated machine beside its model.
 
+use std::ops::ControlFlow;
+
 use fastrand::Rng;
 use thunderhead::disk::{AssertingDisk, FileDisk, FileDiskOptions, Ledger, SimulatedMachine};
 use thunderhead::format::Settings;
+use thunderhead::inspect::{Event, Severity};
 use thunderhead::{Durability, Maintenance, Options, Result, Snapshot, Store, Transaction};
 
 use super::model::{Append, Model, Operation, State, value};
@@ -344,6 +347,7 @@ pub fn go_on(shape: &Shape, machine: &SimulatedMachine, store: Store, model: &Mo
             .expect("a store that recovered takes writes");
     }
     world.check();
+    check_sound(world.store());
     world
         .step(&Step::Reopen { clean: false })
         .expect("reopening");
@@ -359,4 +363,19 @@ pub fn shown(step: &Step) -> String {
             .map_or(text.len(), |(at, _)| at),
     );
     text
+}
+
+/// Lets the store verify itself: nothing is damaged, and no space is lost.
+pub fn check_sound(store: &Store) {
+    let mut findings = Vec::new();
+    let summary = store.verify(|event| {
+        if let Event::Finding(finding) = event
+            && finding.severity != Severity::Note
+        {
+            findings.push(finding.to_string());
+        }
+        ControlFlow::Continue(())
+    });
+    let summary = summary.wait().expect("verifying");
+    assert!(summary.is_sound() && findings.is_empty(), "{findings:#?}");
 }
