@@ -145,7 +145,10 @@ impl Core {
     /// log will name them. So that root, and the next one, keep their extents even if what names
     /// them is overwritten before a checkpoint: recovery reads every value that the log names.
     pub(super) fn value_birth(&self) -> Birth {
-        Birth(self.root_birth.load(Ordering::Acquire))
+        let root = Birth(self.root_birth.load(Ordering::Acquire));
+        // The newest version may be older than the root, whose catalogue was a generation of its
+        // own: snapshots of it will see the value.
+        root.min(self.current.load().birth)
     }
 
     pub(super) fn log(&self) -> Result<&Mutex<Log>> {
