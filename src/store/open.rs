@@ -74,7 +74,7 @@ pub(super) async fn open(disk: Disk, options: Options) -> Result<Store> {
             .space
             .drop_item(item.item, item.birth, item.dropped_at)?;
     }
-    let mut replay = read_log(&pages, &root).await?;
+    let mut replay = read_log(&pages.disk, &root).await?;
     cut_at_lost_values(&pages, &root, &mut replay).await?;
     for chunk in replay.chunks() {
         if !read_only {
@@ -308,7 +308,7 @@ async fn load_space(
 }
 
 /// Reads the log from the root's position on.
-async fn read_log(pages: &Arc<Pages>, root: &RootRecord) -> Result<Replay> {
+pub(super) async fn read_log(disk: &Disk, root: &RootRecord) -> Result<Replay> {
     let applied = root.applied_through;
     // The root of a large transaction is published before the mark of its commit is logged, at the
     // very position that the root names. Whatever else a root contains was synced in the log.

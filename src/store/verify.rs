@@ -8,14 +8,13 @@ use std::sync::Arc;
 use super::Store;
 use super::core::Core;
 use super::maintenance::Pace;
-use super::open::choose;
+use super::open::{choose, read_log};
 use super::operation::Operation;
 use crate::disk::{Disk, DiskModel, FileDiskOptions, block_on};
 use crate::error::{Error, Result};
-use crate::format::{Birth, RootRecord};
+use crate::format::Birth;
 use crate::inspect::verify::{VerifyInput, verify};
 use crate::inspect::{Event, Summary};
-use crate::log::replay::Replay;
 
 /// A root that stays readable while it is being verified.
 struct KeptRoot {
@@ -67,10 +66,6 @@ impl Store {
             verify(&input, &mut visit).await
         })
     }
-}
-
-async fn read_log(disk: &Disk, root: &RootRecord) -> Result<Replay> {
-    Replay::read(disk, root.store, &root.log, root.applied_through).await
 }
 
 /// Verifies the store in a file that nobody has open for writing, without changing it, and tells
