@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::core::Core;
 use super::gate::lock;
 use super::maintenance::{Maintaining, Pace};
+use super::open::prepared;
 use super::open::system_version;
 use crate::disk::Page;
 use crate::error::{Error, Result};
@@ -329,13 +330,14 @@ impl Core {
             }
             let bytes = missing.min(most) as u32;
             // A disk without room for a reserve is no failure: the reserve is what is used next.
-            let Ok(extent) = space.allocate(bytes, Owner::Reserve, Urgency::Ordinary) else {
-                return Ok(());
+            let ready = prepared(&self.pages, bytes, Owner::Reserve, Urgency::Ordinary).await;
+            let extent = match ready {
+                Ok(extent) => extent,
+                Err(error) => {
+                    self.poison_if_in_doubt(&error);
+                    return Ok(());
+                }
             };
-            if let Err(error) = self.pages.disk.prepare(extent).await {
-                self.poison_if_in_doubt(&error);
-                return space.abandon(extent);
-            }
             space.add_reserve(extent)?;
         }
     }

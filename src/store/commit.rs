@@ -19,6 +19,7 @@ use futures::lock::OwnedMutexGuard;
 use super::core::{Core, Log};
 use super::gate::{Inside, lock};
 use super::maintenance::{LoggedValue, Maintaining};
+use super::open::prepared;
 use super::options::Durability;
 use crate::disk::Page;
 use crate::error::{Error, ErrorKind, Result};
@@ -258,13 +259,11 @@ impl Core {
     ) -> Result<()> {
         let bytes = u32::try_from(need.bytes)
             .map_err(|_| Error::invalid("a commit is larger than a segment"))?;
-        let extent = self.pages.space.allocate(bytes, Owner::Log, urgency)?;
-        let prepared = self.pages.disk.prepare(extent).await;
-        if let Err(error) = prepared {
+        let prepared = prepared(&self.pages, bytes, Owner::Log, urgency).await;
+        let extent = prepared.map_err(|error| {
             self.poison_if_in_doubt(&error);
-            self.pages.space.abandon(extent)?;
-            return Err(error.while_doing("preparing a chunk of the commit log"));
-        }
+            error.while_doing("preparing a chunk of the commit log")
+        })?;
         lock(log).writer.add_chunk(extent, super::random::number());
         Ok(())
     }

@@ -316,7 +316,7 @@ pub(super) async fn read_log(disk: &Disk, root: &RootRecord) -> Result<Replay> {
         true => SequenceNumber(applied.0.saturating_sub(1)),
         false => applied,
     };
-    Replay::read(&pages.disk, root.store, &root.log, reaches).await
+    Replay::read(disk, root.store, &root.log, reaches).await
 }
 
 /// The off-tree values that a commit names.
@@ -421,17 +421,43 @@ async fn replay_into(
     Ok((last, values))
 }
 
-async fn prepared_chunk(pages: &Pages, bytes: u32) -> Result<Extent> {
-    let extent = pages
-        .space
-        .allocate(bytes, Owner::Log, Urgency::Emergency)?;
-    match pages.disk.prepare(extent).await {
-        Ok(()) => Ok(extent),
-        Err(error) => {
-            pages.space.abandon(extent)?;
-            Err(error.while_doing("preparing a chunk of the commit log"))
+/// In how many places of a full disk room is looked for.
+const PLACES_MAX: usize = 32;
+
+/// Allocates an extent and prepares it. A disk may be full where its file has holes, and yet have
+/// room for what goes where the file was written before.
+pub(super) async fn prepared(
+    pages: &Pages,
+    bytes: u32,
+    owner: Owner,
+    urgency: Urgency,
+) -> Result<Extent> {
+    let mut full = Vec::new();
+    let outcome = loop {
+        let extent = match pages.space.allocate(bytes, owner, urgency) {
+            Ok(extent) => extent,
+            Err(error) => break Err(error),
+        };
+        match pages.disk.prepare(extent).await {
+            Ok(()) => break Ok(extent),
+            Err(error) => {
+                full.push(extent);
+                if error.kind() != ErrorKind::StorageFull || full.len() >= PLACES_MAX {
+                    break Err(error);
+                }
+            }
         }
+    };
+    for extent in full {
+        pages.space.abandon(extent)?;
     }
+    outcome
+}
+
+async fn prepared_chunk(pages: &Pages, bytes: u32) -> Result<Extent> {
+    prepared(pages, bytes, Owner::Log, Urgency::Emergency)
+        .await
+        .map_err(|error| error.while_doing("preparing a chunk of the commit log"))
 }
 
 fn new_writer(pages: &Pages, chunk: Extent, next: SequenceNumber) -> LogWriter {
