@@ -75,6 +75,9 @@ mod cache;
 pub mod disk;
 mod error;
 pub mod format;
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod inspect;
 mod log;
 mod snapshot;
