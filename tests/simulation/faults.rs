@@ -103,7 +103,7 @@ fn each_failing(
         let shape = Shape::of(seed);
         let script = script(seed, &Taste::of(seed, 26));
         let ends = which(fault_free_calls(seed, &shape, &script));
-        let stride = (ends / 160 + 1) as usize;
+        let stride = (ends / 80 + 1) as usize;
         for call in calls(0..ends).into_iter().step_by(stride) {
             for fails in [Fails::Once, Fails::Forever] {
                 let _place = place(format!(
