@@ -15,6 +15,10 @@
 //! The file ends after the last byte that was ever saved or prepared and not given back. Each part
 //! has 4096 bytes to itself, so that damage to one sector, whatever its size, reaches only one.
 //!
+//! The first root record of a file is written into both slots; from then on its version says which,
+//! see [`crate::format::protocol`]. Either header will do; an opener that may write mends a damaged
+//! one from the other.
+//!
 //! The header:
 //!
 //! | offset | bytes | field |

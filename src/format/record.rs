@@ -1,18 +1,8 @@
 //! Operations and stored values as bytes: the same in the commit log, in journals and in leaves.
 //!
-//! An operation is a key, a [`Tag`] and a payload whose meaning the tag gives. In the commit log
-//! and in the memory of a transaction it stands as
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | 1 | tag |
-//! | varint | tree: 0 is the user's |
-//! | varint | length of the key |
-//! | varint | length of the payload |
-//! | … | key |
-//! | … | payload |
-//!
-//! Pages store the tag and the payload in the same way beside their own, shortened keys.
+//! Commits and transactions write [`Record`]s, the journal and recovery read them. [`Tag`] says what an
+//! operation does; pages keep the tag and the payload beside their own, shortened keys.
+//! [`crate::format::records`] has the bytes.
 
 use super::bytes::{put_varint, read_varint, varint_bytes};
 use crate::error::{Error, Result};
@@ -38,7 +28,7 @@ pub(crate) enum Tag {
     /// All keys from this key on have no value: the payload is `1` and the first key that is spared, or
     /// `0` if none is. Not in leaves.
     DeleteRange = 5,
-    /// Operands to be merged into what is there, oldest first: a [`MergeChain`](crate::tree).
+    /// Operands to be merged into what is there, oldest first: see [`crate::tree::merge`].
     /// In a leaf: operands whose operator was not known, with the value under them.
     Merge = 6,
     /// In the log only, alone in its commit: what was committed is in the trees of a root that was
@@ -163,13 +153,7 @@ pub(crate) fn read_range_end(payload: &[u8]) -> Option<Option<&[u8]>> {
     }
 }
 
-/// A hash of a key, for filters. Part of the format.
-///
-/// The key is taken in words of eight bytes, little-endian, the last one padded with zeros; each
-/// is combined with the state by `state = fold((state ^ word) * 0x9E37_79B9_7F4A_7C15)`, where the
-/// product has 128 bits and `fold` is the exclusive or of its halves. The state begins as the
-/// length of the key plus `0xA076_1D64_78BD_642F`, and a final word of
-/// `0xE703_7ED1_A0B4_28DB` is combined.
+/// A hash of a key, for filters. Part of the format: see [`crate::format::journals`].
 #[inline]
 pub(crate) fn hash_key(key: &[u8]) -> u64 {
     const FACTOR: u128 = 0x9E37_79B9_7F4A_7C15;
@@ -218,6 +202,19 @@ mod tests {
             for length in 0..out.len() {
                 assert!(Record::read(&out[..length]).is_err());
             }
+        }
+    }
+
+    #[test]
+    fn the_hashes_in_the_description_of_the_format_are_right() {
+        let text = include_str!("journals.md");
+        for (name, key) in [
+            ("(empty)", ""),
+            ("`apple`", "apple"),
+            ("`thunderhead`", "thunderhead"),
+        ] {
+            let row = format!("| {name} | `{:#018x}` |", hash_key(key.as_bytes()));
+            assert!(text.contains(&row), "{row}");
         }
     }
 }

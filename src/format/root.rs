@@ -1,7 +1,8 @@
 //! The root record: from its at most 512 bytes, which fit one sector, everything else is found.
 //!
-//! A checkpoint ends by publishing one; see [`DiskModel::publish_root`]. It carries a checksum of
-//! its own at a place that no version moves, so that damage is told from another version.
+//! A checkpoint ends by publishing one; see [`DiskModel::publish_root`] and
+//! [`crate::format::protocol`]. It carries a checksum of its own at a place that no version moves, so
+//! that damage is told from another version.
 //!
 //! [`DiskModel::publish_root`]: crate::disk::DiskModel::publish_root
 
@@ -30,7 +31,7 @@ impl RootVersion {
     }
 }
 
-/// Where replay of the commit log starts.
+/// Where replay of the commit log starts. See [`crate::format::log`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogPosition {
     /// The chunk of the log.
@@ -39,14 +40,14 @@ pub struct LogPosition {
     pub salt: u64,
     /// The offset in the chunk of the first group to read.
     pub offset: u32,
-    /// The checksum with which that group's checksum begins.
+    /// The chain of that group: the header checksum of the group before it, 0 for none.
     pub chain: u32,
     /// The sequence of the first commit in that group.
     pub sequence: SequenceNumber,
 }
 
 /// The extents that writing the space maps themselves took and gave back, which the maps
-/// therefore do not show.
+/// therefore do not show. See [`crate::format::space`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpaceTail {
     /// Where the list is. A length of zero: there is none.
@@ -72,8 +73,8 @@ pub struct SpaceTail {
 /// | 64 | 8 | applied through: the newest sequence that the trees contain |
 /// | 72 | 8 | birth: the newest generation that the trees contain |
 /// | 80 | 8 | milliseconds since 1970 |
-/// | 88 | 4 | bytes of a segment |
-/// | 92 | 4 | bytes of a sector |
+/// | 88 | 4 | bytes of a segment: those of the disk |
+/// | 92 | 4 | bytes of a sector: those of the disk |
 /// | 96 | 48 | [`Settings`] |
 /// | 144 | 64 | [`PagePointer`] of the user's tree |
 /// | 208 | 64 | [`PagePointer`] of the system tree |
@@ -82,10 +83,10 @@ pub struct SpaceTail {
 /// | 304 | 4 | log: length of the chunk |
 /// | 308 | 4 | log: offset in the chunk |
 /// | 312 | 8 | log: salt |
-/// | 320 | 8 | log: sequence of the next group |
-/// | 328 | 4 | log: checksum of the chain |
+/// | 320 | 8 | log: sequence of the first commit in the group there |
+/// | 328 | 4 | log: chain of the group there |
 /// | 332 | 4 | 1 after a clean close: nothing follows in the log; else 0 |
-/// | 336 | 8 | segments that were ever in use |
+/// | 336 | 8 | segments: all that the trees use have lower numbers |
 /// | 344 | 8 | address of the tree of versions (none yet: 0) |
 /// | 352 | 8 | address of the table of moved segments (none yet: 0) |
 /// | 360 | 148 | zero |
@@ -120,7 +121,7 @@ pub struct RootRecord {
     pub log: LogPosition,
     /// Whether the store was closed with nothing after this root in the log.
     pub clean: bool,
-    /// How many segments were ever in use: numbers below this one.
+    /// How many segments there are: all that the trees use have lower numbers.
     pub segments: u64,
 }
 

@@ -8,20 +8,23 @@ pub(crate) const SETTINGS_BYTES: usize = 48;
 
 /// The shape of a store's pages and journals, kept in its root record.
 ///
-/// | offset | bytes | field |
-/// | --- | --- | --- |
-/// | 0 | 4 | page budget in bytes |
-/// | 4 | 2 | slots of a leaf at most |
-/// | 6 | 2 | children of an interior node at most |
-/// | 8 | 4 | largest value kept in a leaf, in bytes |
-/// | 12 | 4 | slice budget in bytes |
-/// | 16 | 4 | pending bytes for one child from which they are pushed to it |
-/// | 20 | 4 | pending bytes that one interior node holds at most |
-/// | 24 | 2 | runs that one interior node holds at most |
-/// | 26 | 2 | operations of a slice at most |
-/// | 28 | 4 | block of an off-tree value in bytes |
-/// | 32 | 4 | chunk of the commit log in bytes |
-/// | 36 | 12 | zero |
+/// | offset | bytes | field | limits |
+/// | --- | --- | --- | --- |
+/// | 0 | 4 | page budget in bytes | 256 to 64 KiB |
+/// | 4 | 2 | slots of a leaf at most | 3 to 256 |
+/// | 6 | 2 | children of an interior node at most | 3 to 256 |
+/// | 8 | 4 | inline bytes: the largest value kept in a leaf | 16 to 16 KiB |
+/// | 12 | 4 | slice budget in bytes | 128 to 64 KiB |
+/// | 16 | 4 | pending bytes for one child from which they are pushed to it | 1 to 1 MiB |
+/// | 20 | 4 | pending bytes that one interior node holds at most | 128 to 16 MiB |
+/// | 24 | 2 | runs that one interior node holds at most | 1 to 64 |
+/// | 26 | 2 | operations of a slice at most | 2 to 4096 |
+/// | 28 | 4 | block of an off-tree value in bytes | 512 to 1 MiB |
+/// | 32 | 4 | chunk of the commit log in bytes | 16 KiB to a segment |
+/// | 36 | 12 | zero | |
+///
+/// A root record whose settings are outside of these limits does not decode. Within them they bind
+/// the writer, not the reader: a page that was written under other circumstances is as good.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Settings {

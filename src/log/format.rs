@@ -1,7 +1,7 @@
 //! Groups and links as bytes. The writer encodes them, replay decodes them; nobody else looks.
 //!
 //! A group is a header and a payload, without a gap. A header that decodes was written by this
-//! store, for this place, in this use of the chunk.
+//! store, for this place, in this use of the chunk. [`crate::format::log`] has the bytes.
 
 use bytes::Bytes;
 
@@ -31,22 +31,6 @@ pub(super) const fn usable_bytes(chunk_bytes: u32, sector_bytes: u32) -> u32 {
 }
 
 /// What precedes a payload.
-///
-/// | offset | bytes | field |
-/// | --- | --- | --- |
-/// | 0 | 4 | `ThGr` |
-/// | 4 | 4 | kind: 1 commits, 2 link |
-/// | 8 | 8 | salt of this use of the chunk |
-/// | 16 | 8 | first sequence; in a link, that of the next chunk's first group |
-/// | 24 | 8 | the log was synced through this sequence when the group was written |
-/// | 32 | 4 | number of commits; 0 in a link |
-/// | 36 | 4 | bytes of the payload |
-/// | 40 | 4 | chain: the header checksum of the last group of commits before this one |
-/// | 44 | 4 | CRC-32 of the payload |
-/// | 48 | 4 | header checksum: CRC-32 of the store's id, the group's address, and the 48 bytes before |
-///
-/// The payload of commits is, for each, a varint with the length of its records, and the records
-/// (see [`crate::format::record`]).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct GroupHeader {
     pub(super) kind: u32,
@@ -116,13 +100,6 @@ fn header_checksum(store: StoreId, at: Address, header: &[u8]) -> u32 {
 }
 
 /// The payload of a link: where the log goes on.
-///
-/// | offset | bytes | field |
-/// | --- | --- | --- |
-/// | 0 | 8 | address of the next chunk |
-/// | 8 | 4 | length of the next chunk |
-/// | 12 | 4 | zero |
-/// | 16 | 8 | salt of the next chunk's use |
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Link {
     pub(super) chunk: Extent,

@@ -1,4 +1,19 @@
 //! Versions of a store and how they are read: point reads, cursors, counts.
+//!
+//! A [`Version`] is a root and the journals that are newer than its tree; a [`View`] is a version as
+//! of a sequence, which is all that a reader or a snapshot holds. Taking one costs a reference count,
+//! keeping one an entry in the table of kept generations. Everything here reads only, from the newest
+//! journal down to the leaves, and does no I/O of its own: what is not in memory is named to the
+//! caller, who loads it and starts again.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | `version` | [`Version`], [`View`], and what they keep from being reused |
+//! | `get` | one key |
+//! | `cursor` | keys in order, in both directions ([`Cursor`]) |
+//! | `count` | exact counts, and the entry at a rank |
+//! | `value` | from what is stored to the bytes that a reader sees |
+//! | `catalogue` | the entries of the system tree, put together |
 
 mod catalogue;
 mod count;

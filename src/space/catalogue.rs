@@ -1,27 +1,13 @@
 //! How the system tree stores what is known about space: the keys, and pending items as bytes.
 //!
-//! | key | value |
-//! | --- | --- |
-//! | 1, segment 4, piece 4 | a piece of [`Space::encode_segment`](super::Space::encode_segment) |
-//! | 2, block 4, piece 4 | a piece of [`Space::encode_summary`](super::Space::encode_summary) |
-//! | 3, number 8, piece 4 | a piece of a pending item |
-//!
-//! Numbers in keys are big-endian, so that pieces stand in their order, numbered from 0 without a
-//! gap. A piece has at most as many bytes as a leaf keeps inline: pieces are never off-tree values,
-//! so that finding space takes none. What is no bytes at all has no pieces.
+//! Maps, blocks of the summary and pending items stand there in pieces; [`crate::format::space`] has
+//! the bytes. A piece has at most as many bytes as a leaf keeps inline: pieces are never off-tree
+//! values, so that finding space takes none. Checkpoints write the catalogue, opening, the loading of
+//! maps and `verify` read it.
 //!
 //! Old pieces are overwritten or deleted **one by one, never by a range delete**: a flush under a
 //! range delete drops whole subtrees, which then are pending, but the checkpoint that writes this
 //! catalogue has listed what is pending already. After a crash they would have leaked.
-//!
-//! A pending item is
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | 1 | 1: a subtree; 2: an off-tree value |
-//! | 8 | birth |
-//! | 8 | the generation that dropped it |
-//! | … | the subtree's [`PagePointer`], or the payload of the value's record |
 
 use std::ops::RangeInclusive;
 

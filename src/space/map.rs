@@ -2,20 +2,9 @@
 //! not reach.
 //!
 //! The *durable view* is what a checkpoint writes: sectors in use and not held. A crash forgets
-//! everything else, and rightly so, since nothing durable names it. It is encoded as nothing at all
-//! if it is empty; else, whichever is shorter,
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | 1 | 1: runs |
-//! | … | pairs of varints: free sectors, then sectors in use; free ones at the end are left out |
-//!
-//! or
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | 1 | 2: bitmap |
-//! | sectors / 8 | one bit per sector, lowest bit first |
+//! everything else, and rightly so, since nothing durable names it. Invariant kept: a change applies
+//! only where the sectors are in the state it starts from, so that nothing is in use twice or freed
+//! twice. `segments` has one map for each segment in memory. [`crate::format::space`] has the bytes.
 
 use super::bitmap::Bitmap;
 use crate::error::{Error, Result};

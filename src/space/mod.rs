@@ -12,7 +12,10 @@
 //!   page for ever.
 //!
 //! On the disk there is one map per segment ([`map`]), a summary of all segments ([`segments`]),
-//! both in the system tree, and the changes that writing these made ([`tail`]).
+//! both in the system tree ([`catalogue`]), and the changes that writing these made ([`tail`]);
+//! [`crate::format::space`] describes them byte by byte. Beside these, `allocate` chooses where an
+//! extent goes, `recycle` leads what was dropped to being free, `vacant` and `geometry` serve both, and
+//! [`audit`] compares the maps with what was found by reading everything.
 
 mod allocate;
 pub(crate) mod audit;

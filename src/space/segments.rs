@@ -2,14 +2,8 @@
 //!
 //! A segment whose map is not in memory still takes changes: they wait and are applied when it is
 //! loaded. Counts of sectors in use are exact for loaded segments and as of the last checkpoint's
-//! summary, with what changed since, for others.
-//!
-//! A block of the summary is encoded as pairs without the empty segments at its end:
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | varint | sectors of the durable view in use |
-//! | varint | how many further segments have the same number |
+//! summary, with what changed since, for others. [`Space`](super::Space) calls it under its lock;
+//! [`crate::format::space`] has the summary's bytes.
 
 use std::collections::BTreeSet;
 

@@ -3,18 +3,11 @@
 //! A checkpoint puts the changed maps into the system tree, which takes and gives back extents, so
 //! that the maps just written are stale already. Rather than writing them until nothing changes,
 //! the checkpoint writes these last changes as one list outside the tree, named by the root record.
+//! [`crate::format::space`] has the bytes.
 //!
-//! Entries say what a range *became*, so that applying one to a map that shows it already does
-//! nothing: a map may be encoded at any time between the beginning of the tail and its end.
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | varint | number of entries |
-//! | varint | segment |
-//! | varint | first sector |
-//! | varint | twice the number of sectors, plus 1 if they were taken |
-//! | … | further entries |
-//! | … | zeros |
+//! Invariant kept: entries say what a range *became*, so that applying one to a map that shows it
+//! already does nothing: a map may be encoded at any time between the beginning of the tail and its
+//! end.
 
 use super::geometry::{Geometry, Range};
 use crate::error::{Error, Result};

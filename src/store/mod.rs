@@ -1,13 +1,23 @@
 //! The open store: commits, checkpoints, recovery, maintenance.
 //!
+//! Everything below this folder is a part without a will of its own; here it is decided what happens
+//! when, and in which order things reach the disk. [`crate::format::protocol`] has that order step by
+//! step. Invariant kept (**I1**): nothing that the two newest roots or any kept version reach is
+//! overwritten, and nothing is shown to readers as durable before it is.
+//!
 //! | module | idea |
 //! | --- | --- |
+//! | `core` | what all handles of an open store share |
 //! | `options`, `open` | how a store is opened, and what recovery does |
 //! | `reader`, `range`, `key_range`, `snapshot`, `value` | reading |
+//! | `methods` | the methods that stores, snapshots and transactions have in common |
+//! | `operation` | what every call returns: to be awaited or waited for |
 //! | `transaction`, `bulk` | writing, small and large |
 //! | `commit`, `gate` | group commit, and who may write |
-//! | `maintenance`, `checkpoint` | what commits leave behind |
-//! | `core` | what all of them share |
+//! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
+//! | `compact` | moving things together and giving the rest back |
+//! | `verify`, `statistics` | looking at a store |
+//! | `signal`, `random` | what the others need: waking each other, and salts |
 
 mod bulk;
 mod checkpoint;

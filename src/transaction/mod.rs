@@ -2,7 +2,7 @@
 //!
 //! * `overlay`: [`Overlay`], the memory of one transaction, in the form of the log.
 //! * `index`: finding the newest operations of a key in it.
-//! * `sorted`: [`SortedOperations`], a large transaction ready to be built into the tree.
+//! * `sorted`: [`SortedOperations`](sorted::SortedOperations), a large transaction ready to be built into the tree.
 
 mod index;
 mod overlay;

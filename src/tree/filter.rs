@@ -1,10 +1,11 @@
 //! Filters over the keys of a slice, so that a search need not touch slices that cannot answer it.
 //!
-//! A filter is an array of 64-bit words, little-endian, about twelve bits a key. The upper half of
-//! the key's hash chooses the word, `word = (upper · words) >> 32`; its lower four groups of six
-//! bits choose up to four bits of the word (blocked Bloom filter, Putze et al. 2007). A filter of no words lets everything pass.
+//! Blocked Bloom filters (Putze et al. 2007): a key has up to four bits, all in one 64-bit word, so
+//! that a question costs one load. Invariant kept: a key that was added always passes. Filters stand
+//! in interior nodes beside the pointers to the slices; flushes make them, searches ask them.
+//! [`crate::format::journals`] has the bits.
 
-/// The bytes of a filter for some number of keys.
+/// The words of a filter for some number of keys.
 pub(crate) fn words_for(keys: usize) -> usize {
     (keys * 12).div_ceil(64).max(1)
 }

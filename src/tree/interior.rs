@@ -1,25 +1,13 @@
 //! Interior nodes: children, and the journal of what is pending for them.
 //!
-//! The table of keys (see [`super::page`]) holds one separator fewer than there are children: child
-//! `i` has the keys from separator `i - 1` on and below separator `i`. After the records, padded to
-//! a multiple of eight, come the children's pointers, 64 bytes each, apart from what searches
-//! touch; then the journal's runs, newest first:
+//! [`Interior`] is a view of a node, [`Run`] of one run of its journal, [`SliceEntry`] of a slice's
+//! place in the run; [`NodeParts`] is the same taken apart, to be changed and encoded again.
+//! Searches, cursors and counts read through the views, flushes take nodes apart.
+//! [`crate::format::journals`] has the bytes.
 //!
-//! | bytes | field |
-//! | --- | --- |
-//! | 4 | bytes of this run's section |
-//! | 4 | live operations: those whose child has something pending |
-//! | 4 | slices |
-//! | 4 | slices in the sections before |
-//! | 2 a child | pending bytes of this run for the child in units of 32, rounded up; 0: nothing, or consumed |
-//! | … | padded with zeros to a multiple of eight |
-//! | 80 a slice | pointer 64; first child 2; last child 2; flags 4 (1: range deletes, 2: off-tree values); words of the filter 4; zero 4 |
-//! | 8 a word | the slices' filters, in their order |
-//!
-//! What a slice holds for a child without pending bytes is dead, and so is a slice without a live
-//! child, which is left out. That mark stands here and not in the slice: consuming writes the node
-//! only. **It is why children change their bounds only when nothing is pending for them**: else dead
-//! operations would come back to life.
+//! Invariant kept: what a slice holds for a child without pending bytes is dead. That mark stands in
+//! the node and not in the slice: consuming writes the node only. **It is why children change their
+//! bounds only when nothing is pending for them**: else dead operations would come back to life.
 
 use super::page::{HEADER_BYTES, Kind, NewPage, NewSlot, Page, encode_table, finish};
 use crate::error::{Error, Result};

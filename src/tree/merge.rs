@@ -1,23 +1,10 @@
 //! Merge operands: operations that say how a value changes, without knowing the value.
 //!
-//! A chain of them stands in the payload of [`Tag::Merge`]:
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | 1 | base: 0 whatever stands below; 1 nothing; 2 a stored value |
-//! | 1 | base 2: tag of the stored value |
-//! | varint | base 2: length of its payload |
-//! | … | base 2: its payload |
-//!
-//! and then any number of operands, oldest first:
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | 1 | length of the operator's name |
-//! | … | the name |
-//! | varint | the operator's version |
-//! | varint | length of the operand |
-//! | … | the operand |
+//! A chain of them, oldest first, stands on a base in the payload of [`Tag::Merge`]
+//! ([`crate::format::records`] has the bytes). Flushes and readers [`fold`] chains into what is below
+//! as far as the operators are known; [`resolve`] gives a reader the value or says which operator is
+//! missing. Invariant kept: whatever is folded when, and whatever panics, the value that comes out in
+//! the end is the same.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,43 +1,14 @@
 //! Pages as views: the header and the table of keys that leaves, interior nodes and slices share.
 //!
 //! A page is checked once, when it is loaded ([`Page::check`]); after that, searching it neither
-//! parses nor checks nor allocates. All numbers are little-endian.
+//! parses nor checks nor allocates. Invariant kept: no view of a checked page, whatever its bytes,
+//! reaches outside of it. [`Interior`](super::interior::Interior) and [`Slice`](super::slice::Slice)
+//! are views of what follows the table; `build` makes leaves. [`crate::format::pages`] has the bytes.
 //!
-//! # Header (40 bytes)
-//!
-//! | offset | bytes | field |
-//! | --- | --- | --- |
-//! | 0 | 1 | kind: 1 leaf, 2 interior node, 3 slice of a journal |
-//! | 1 | 1 | level: 0 for leaves and slices |
-//! | 2 | 2 | slots: entries, operations, or separators |
-//! | 4 | 4 | length of the page |
-//! | 8 | 8 | birth |
-//! | 16 | 2 | length of the prefix that all keys of the table share |
-//! | 18 | 1 | shift: records begin at multiples of two to this power |
-//! | 19 | 1 | zero |
-//! | 20 | 4 | where the records end, and what is particular to the kind begins |
-//! | 24 | 8 | slice: the newest sequence of its operations; else 0 |
-//! | 32 | 2 | interior node: children; slice: range deletes; else 0 |
-//! | 34 | 2 | interior node: runs; else 0 |
-//! | 36 | 4 | zero |
-//!
-//! # Table
-//!
-//! The prefix, padded with zeros to a multiple of four bytes. Then level 0, which alone is touched
-//! by most of a search: one *head* of four bytes a slot (the first four bytes of the key after the
-//! prefix, padded with zeros, as a big-endian number with its top bit flipped, stored as a
-//! little-endian signed number), then one position of two bytes a slot (in units of the shift, from
-//! the start of the records), padded with zeros to a multiple of two to the power of the shift.
-//! Then level 1, the records:
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | 1 | tag (separators: 0) |
-//! | varint | length of the key after the prefix |
-//! | varint | length of the payload |
-//! | varint | slices only: newest sequence of the slice less that of the operation |
-//! | … | the key after prefix and head |
-//! | … | payload |
+//! ```text
+//! | header | prefix |·| heads, 4 bytes a slot | positions, 2 |·| records …        | kind's own … |
+//!                       level 0: all that a search touches       level 1: one or two
+//! ```
 //!
 //! Counting the heads below that of a key, all of them, measures faster than a binary search: the
 //! loads do not wait for each other.
@@ -626,5 +597,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The bytes of a block of text in hex.
+    fn bytes_of(hex: &str) -> Vec<u8> {
+        hex.split_whitespace()
+            .map(|byte| u8::from_str_radix(byte, 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn the_leaf_in_the_description_of_the_format_is_what_is_encoded() {
+        let text = include_str!("../format/pages.md");
+        let (_, from) = text.split_once("```text hex\n").unwrap();
+        let (hex, _) = from.split_once("```").unwrap();
+        let slots =
+            [("ap", ""), ("apple", "red"), ("apricot", "orange")].map(|(key, value)| NewSlot {
+                key: key.as_bytes(),
+                tag: Tag::Inline as u8,
+                payload: value.as_bytes(),
+                sequence: SequenceNumber(0),
+            });
+        let new = NewPage {
+            kind: Kind::Leaf,
+            level: 0,
+            birth: Birth(7),
+            newest: SequenceNumber(0),
+            extra_count: 0,
+            runs: 0,
+        };
+        let page = finish(encode_table(&new, &slots));
+        assert_eq!(page, bytes_of(hex), "{page:02x?}");
     }
 }

@@ -1,16 +1,9 @@
 //! Slices: the pages of which the journals of interior nodes are made.
 //!
-//! A slice is a table of operations (see [`super::page`]), one a key, followed by range deletes. The
-//! range deletes are disjoint and ascending, come before the point operations, and were cut at the
-//! bounds of the children that the node had:
-//!
-//! | bytes | field |
-//! | --- | --- |
-//! | varint | length of the first key |
-//! | varint | 0: no end; else 1 + the length of the first key that is spared |
-//! | varint | newest sequence of the slice less that of the range delete |
-//! | … | the first key |
-//! | … | the first key that is spared |
+//! A slice is a table of operations (see [`super::page`]), one a key, followed by range deletes.
+//! Invariant kept: the range deletes are disjoint and ascending, come before the point operations,
+//! and were cut at the bounds of the children that the node had. Flushes encode slices ([`encode`]),
+//! searches and cursors look into them. [`crate::format::journals`] has the bytes.
 
 use super::operation::{Batch, RangeDelete};
 use super::page::{Kind, NewPage, NewSlot, Page, encode_table, finish};

@@ -1,38 +1,9 @@
 //! Index pages: which extents the blocks of a value are in.
 //!
-//! Every page begins with a header of 24 bytes that makes it understandable alone:
-//!
-//! | offset | bytes | field |
-//! | --- | --- | --- |
-//! | 0 | 4 | `VIDX` |
-//! | 4 | 1 | level: 1 if the entries are data extents, more if they are index pages |
-//! | 5 | 3 | zero |
-//! | 8 | 4 | bytes of a block |
-//! | 12 | 4 | number of entries |
-//! | 16 | 8 | number of blocks below |
-//!
-//! On level 1 follow the entries, then 4 bytes for each block: its checksum. An entry has 24 bytes:
-//!
-//! | offset | bytes | field |
-//! | --- | --- | --- |
-//! | 0 | 8 | address of the extent |
-//! | 8 | 8 | birth of the extent |
-//! | 16 | 4 | end: how many blocks there are in this and the earlier entries of the page |
-//! | 20 | 4 | length of the extent in bytes, not rounded to sectors |
-//!
-//! Above level 1 follow entries of 40 bytes, one for each page of the level below:
-//!
-//! | offset | bytes | field |
-//! | --- | --- | --- |
-//! | 0 | 8 | address of the page |
-//! | 8 | 8 | birth of the page |
-//! | 16 | 4 | length of the page in bytes, not rounded to sectors |
-//! | 20 | 4 | CRC-32 of the page, seeded |
-//! | 24 | 8 | end: how many blocks there are in this and the earlier entries of the page |
-//! | 32 | 8 | bytes on disk: this page and everything below it, in whole sectors |
-//!
-//! The end of one entry is the beginning of the next, so the entry of a block is found by binary
-//! search, and on level 1 a block's number is also the place of its checksum.
+//! Pages of level 1 name data extents and have a checksum for each block; those above name pages. The
+//! end of one entry is the beginning of the next, so the entry of a block is found by binary search.
+//! The writer encodes pages, readers and whoever frees values look into them.
+//! [`crate::format::values`] has the bytes.
 //!
 //! [`IndexPage`] is a view that checks its outline when made and every entry when it is looked at;
 //! a page that passed its checksum but was made with ill intent gives errors, nothing worse.

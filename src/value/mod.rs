@@ -1,28 +1,22 @@
 //! Off-tree values: values too large for a leaf, in extents of their own.
 //!
 //! A leaf keeps 48 bytes for such a value, an [`OffTree`], the payload of
-//! [`Tag::OffTree`](crate::format::record::Tag::OffTree). What they lead to depends on the length:
-//!
-//! ```text
-//! empty              nothing
-//! up to one block    one data extent, its checksum in the payload: one write, one read
-//! more               an index page, or a tree of them, over data extents of several blocks
-//! ```
+//! [`Tag::OffTree`](crate::format::record::Tag::OffTree): nothing if it is empty, its one extent if it
+//! has one block, else an index page, or a tree of them, over data extents of several blocks.
+//! [`crate::format::values`] describes all of it byte by byte.
 //!
 //! A *block* (32 KiB by default) is what a checksum covers, so that 4 KiB of a terabyte cost one
-//! block and one path of index pages. A value is counted in blocks all the way down; only its last
-//! block may be short. Checksums are [`page_checksum`](crate::format::page_checksum)s: a block is
-//! verified by store, own address and birth, wherever the extent begins that it was written with.
-//! Nothing here is ever changed after it was written. A part of a value is replaced by writing its
-//! blocks elsewhere, splitting the entry of one index page around them, and writing the path above.
+//! block and one path of index pages. Invariant kept: nothing here is ever changed after it was
+//! written. A part of a value is replaced by writing its blocks elsewhere, splitting the entry of one
+//! index page around them, and writing the path above.
 //!
-//! * [`OffTree`]: the payload. A subtree of an index is described by the same type, as a value of
-//!   its own, which is what makes it possible to read, check and free values step by step.
-//! * [`index`]: the index pages, byte by byte.
-//! * [`ValueWriter`]: writes a value of unknown length in bounded memory.
-//! * [`ValueReader`]: reads any part of a value, verified.
-//! * [`expand`]: what a value consists of, one page at a time; and the check of a whole value.
-//! * [`PageSource`]: where index pages come from, so that a cache can stand in front of the disk.
+//! * `payload`: [`OffTree`]. A subtree of an index is described by the same type, as a value of its
+//!   own, which is what makes it possible to read, check and free values step by step.
+//! * `index`: the index pages.
+//! * `writer`: [`ValueWriter`], which writes a value of unknown length in bounded memory.
+//! * `reader`: [`ValueReader`], which reads any part of a value, verified.
+//! * `walk`: [`expand`], what a value consists of, one page at a time; and the check of a whole value.
+//! * `source`: [`PageSource`], where index pages come from, so that a cache can stand before the disk.
 
 mod index;
 mod payload;

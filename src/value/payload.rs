@@ -1,7 +1,8 @@
 //! [`OffTree`]: the 48 bytes by which a leaf, a journal or a log record names an off-tree value.
 //!
-//! Every `OffTree` that exists has passed [`OffTree::check`], so that what is computed from it
-//! cannot overflow. Whether the disk agrees with it shows when its root is read.
+//! Invariant kept: every `OffTree` that exists has passed [`OffTree::check`], so that what is computed
+//! from it cannot overflow. Whether the disk agrees with it shows when its root is read.
+//! [`crate::format::values`] has the bytes.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::bytes::{read_u32, read_u64};
@@ -58,19 +59,6 @@ impl ExtentPointer {
 }
 
 /// An off-tree value, or the part of one that an index page stands for.
-///
-/// | offset | bytes | field |
-/// | --- | --- | --- |
-/// | 0 | 8 | length of the value in bytes, at most 2⁴⁰ |
-/// | 8 | 8 | bytes on disk: data and index, in whole sectors |
-/// | 16 | 8 | root: address; 0 if the value is empty |
-/// | 24 | 4 | root: length in bytes, not rounded to sectors |
-/// | 28 | 4 | root: CRC-32, seeded as of a page |
-/// | 32 | 8 | root: birth |
-/// | 40 | 4 | bytes of a block, 512 to 2²⁰ |
-/// | 44 | 1 | depth: 0 if the root is the value's one block, else the level of the root |
-/// | 45 | 1 | codec: 0, as it is |
-/// | 46 | 2 | zero |
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct OffTree {
     pub(crate) length: u64,
