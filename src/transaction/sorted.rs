@@ -150,20 +150,24 @@ fn steps<'s>(arena: &'s Arena, deletes: &[Place]) -> Vec<Step<'s>> {
 /// Leaves out of sorted points those that a later operation makes pointless.
 fn drop_dead(arena: &Arena, steps: &[Step<'_>], points: &mut Vec<Point>) {
     let mut passed = 0;
-    // The last point that was seen, and whether older ones of its key are dead.
+    // The last point that was seen, and whether it is dead.
     let mut last: Option<(Point, bool)> = None;
     points.retain(|point| {
+        // Records are read only where it matters: each is a miss of the processor's cache.
         let same = last.filter(|(last, _)| same_key(arena, last, point));
-        if same.is_some_and(|(_, ended)| ended) {
+        let ends = |(last, dead): (Point, bool)| dead || arena.record(last.place).tag != Tag::Merge;
+        if same.is_some_and(ends) {
             return false;
         }
-        let record = arena.record(point.place);
-        while steps.get(passed).is_some_and(|step| step.key <= record.key) {
-            passed += 1;
+        if !steps.is_empty() {
+            let key = arena.record(point.place).key;
+            while steps.get(passed).is_some_and(|step| step.key <= key) {
+                passed += 1;
+            }
         }
         let newest = passed.checked_sub(1).and_then(|step| steps[step].newest);
         let dead = newest > Some(point.place);
-        last = Some((*point, dead || record.tag != Tag::Merge));
+        last = Some((*point, dead));
         !dead
     });
 }
