@@ -5,6 +5,8 @@
 //! slots; else it merges, lazily, one key a step. At the end of a leaf it goes down again, to the
 //! neighbour. No I/O happens here: [`Stop::Need`] asks for a page, and the step is tried again.
 
+use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -74,6 +76,11 @@ struct Source {
     /// The key that it has next, unless it ended.
     key: Vec<u8>,
     ended: bool,
+    /// Pages: the tag and the place of the payload of the slot on which it stands.
+    tag: Tag,
+    payload: Range<usize>,
+    /// The cursor is on its key.
+    standing: bool,
 }
 
 struct Place {
@@ -87,10 +94,8 @@ struct Place {
 /// Where the value of the current entry is.
 enum Held {
     Nothing,
-    /// In the slot of a leaf, which is the last source.
-    Leaf {
-        slot: usize,
-    },
+    /// At a place in a leaf, which is the last source.
+    Leaf(Range<usize>),
     /// In the cursor's buffer.
     Buffer,
 }
@@ -139,11 +144,11 @@ impl Cursor {
     /// What is stored for it.
     pub(crate) fn stored(&self) -> (Tag, &[u8]) {
         let payload = match (&self.held, &self.place) {
-            (Held::Leaf { slot }, Some(place)) => match place.sources.last() {
+            (Held::Leaf(payload), Some(place)) => match place.sources.last() {
                 Some(Source {
                     from: From::Leaf { handle, .. },
                     ..
-                }) => Page::new(handle.bytes()).slot(*slot).payload,
+                }) => &handle.bytes()[payload.clone()],
                 _ => &[],
             },
             _ => &self.buffer,
@@ -222,17 +227,22 @@ impl Cursor {
                 from,
                 key: Vec::new(),
                 ended: false,
+                tag: Tag::Inline,
+                payload: 0..0,
+                standing: false,
             })
             .collect();
         for source in &mut sources {
             source.seek(self.direction, &self.start);
             source.load(self.direction, &reach);
         }
-        self.place = Some(Place {
+        let mut place = Place {
             reach,
             sources,
             has_range_deletes,
-        });
+        };
+        place.forget_ended();
+        self.place = Some(place);
         Ok(None)
     }
 
@@ -272,16 +282,15 @@ impl Cursor {
             },
         ] = &mut place.sources[..]
         {
-            return Ok(
-                match only.take_slot(self.direction, &place.reach, &mut self.key) {
-                    Some((slot, tag)) => {
-                        self.tag = tag;
-                        self.held = Held::Leaf { slot };
-                        true
-                    }
-                    None => false,
-                },
-            );
+            let taken = only.take_slot(self.direction, &mut self.key);
+            return Ok(match taken {
+                Some((tag, payload)) => {
+                    self.tag = tag;
+                    self.held = Held::Leaf(payload);
+                    true
+                }
+                None => false,
+            });
         }
         self.advance_merging()
     }
@@ -292,19 +301,31 @@ impl Cursor {
         };
         let direction = self.direction;
         loop {
-            let live = place.sources.iter().filter(|source| !source.ended);
-            let next = match direction {
-                Direction::Forward => live.map(|source| &source.key).min(),
-                Direction::Backward => live.map(|source| &source.key).max(),
+            let Some((next, alone)) = place.next(direction) else {
+                return Ok(false);
             };
-            let Some(next) = next else { return Ok(false) };
-            self.key.clear();
-            self.key.extend_from_slice(next);
-            let found = place.resolve(&self.version, &self.key, &mut self.buffer);
-            for source in &mut place.sources {
-                if !source.ended && source.key == self.key {
-                    source.advance(direction, &place.reach);
+            if alone && !place.has_range_deletes {
+                // Most entries of a leaf have nothing pending.
+                let source = &mut place.sources[next];
+                if let Some((tag, payload)) = source.take_slot(direction, &mut self.key) {
+                    self.tag = tag;
+                    self.held = Held::Leaf(payload);
+                    return Ok(true);
                 }
+            }
+            self.key.clear();
+            self.key.extend_from_slice(&place.sources[next].key);
+            for source in &mut place.sources {
+                source.standing = !source.ended && source.key == self.key;
+            }
+            let found = place.resolve(&self.version, &self.key, &mut self.buffer);
+            let mut any_ended = false;
+            for source in place.sources.iter_mut().filter(|source| source.standing) {
+                source.advance(direction, &place.reach);
+                any_ended |= source.ended;
+            }
+            if any_ended {
+                place.forget_ended();
             }
             if let Some((tag, held)) = found {
                 self.tag = tag;
@@ -316,13 +337,42 @@ impl Cursor {
 }
 
 impl Place {
+    /// Sources that ended say nothing any more, unless they hide keys of others. The leaf stays:
+    /// the current entry may be in it.
+    fn forget_ended(&mut self) {
+        if !self.has_range_deletes {
+            self.sources
+                .retain(|source| !source.ended || matches!(source.from, From::Leaf { .. }));
+        }
+    }
+
+    /// The source with the next key, and whether it is the only one that has it.
+    fn next(&self, direction: Direction) -> Option<(usize, bool)> {
+        let mut next: Option<(usize, &[u8], bool)> = None;
+        for (index, source) in self.sources.iter().enumerate() {
+            if source.ended {
+                continue;
+            }
+            let ordering = next.map_or(Ordering::Less, |(_, key, _)| match direction {
+                Direction::Forward => source.key.as_slice().cmp(key),
+                Direction::Backward => key.cmp(&source.key),
+            });
+            match (ordering, &mut next) {
+                (Ordering::Less, _) => next = Some((index, &source.key, true)),
+                (Ordering::Equal, Some((.., alone))) => *alone = false,
+                _ => {}
+            }
+        }
+        next.map(|(index, _, alone)| (index, alone))
+    }
+
     /// What all sources together have for a key. A value that is not in a leaf goes into `buffer`.
     fn resolve(&self, version: &Version, key: &[u8], buffer: &mut Vec<u8>) -> Option<(Tag, Held)> {
         let mut chains = Chains::new();
         let mut stored: Option<(Tag, &[u8])> = None;
-        let mut leaf_slot = None;
+        let mut in_leaf = None;
         for source in &self.sources {
-            let has_key = !source.ended && source.key == key;
+            let has_key = source.standing;
             match &source.from {
                 From::Journal { journal, bound, .. } => {
                     if !has_key && !journal.has_range_deletes() {
@@ -335,15 +385,13 @@ impl Place {
                 }
                 From::Slice { handle, .. } => {
                     let slice = Slice::new(handle.bytes());
-                    if has_key && let Ok(index) = slice.page.search(key) {
-                        let slot = slice.page.slot(index);
-                        match Page::tag(&slot) {
+                    if has_key {
+                        let payload = &handle.bytes()[source.payload.clone()];
+                        match source.tag {
                             Tag::Delete => break,
-                            Tag::Merge if needs_below(slot.payload) => {
-                                chains.push(slot.payload.to_vec());
-                            }
+                            Tag::Merge if needs_below(payload) => chains.push(payload.to_vec()),
                             tag => {
-                                stored = Some((tag, slot.payload));
+                                stored = Some((tag, payload));
                                 break;
                             }
                         }
@@ -354,16 +402,14 @@ impl Place {
                 }
                 From::Leaf { handle, .. } => {
                     if has_key {
-                        let slot = source.slot();
-                        let view = Page::new(handle.bytes()).slot(slot);
-                        stored = Some((Page::tag(&view), view.payload));
-                        leaf_slot = Some(slot);
+                        stored = Some((source.tag, &handle.bytes()[source.payload.clone()]));
+                        in_leaf = Some(source.payload.clone());
                     }
                 }
             }
         }
-        if let (Some(slot), Some((tag, _)), true) = (leaf_slot, stored, chains.is_empty()) {
-            return Some((tag, Held::Leaf { slot }));
+        if let (Some(payload), Some((tag, _)), true) = (in_leaf, stored, chains.is_empty()) {
+            return Some((tag, Held::Leaf(payload)));
         }
         match fold_chains(version.pages(), key, stored, &chains) {
             Lookup::Stored(tag, payload) => {
@@ -408,14 +454,6 @@ impl Source {
         }
     }
 
-    /// The slot on which a page's source stands.
-    fn slot(&self) -> usize {
-        match &self.from {
-            From::Slice { at, .. } | From::Leaf { at, .. } => *at,
-            From::Journal { .. } => 0,
-        }
-    }
-
     /// Makes the next key known; beyond the leaf's bounds the source has ended.
     fn load(&mut self, direction: Direction, reach: &Reach) {
         match &mut self.from {
@@ -439,8 +477,7 @@ impl Source {
                     self.ended = true;
                 }
                 if !self.ended {
-                    self.key.clear();
-                    page.append_key(*at, &page.slot(*at), &mut self.key);
+                    (self.tag, self.payload) = page.read_into(*at, &mut self.key);
                 }
             }
         }
@@ -466,14 +503,14 @@ impl Source {
         self.load(direction, reach);
     }
 
-    /// The next slot of a leaf for which nothing is pending: its key is put into `key`.
+    /// Takes the slot of a leaf for which nothing is pending: its key is put into `key`. `None`: it
+    /// ended, or is no leaf.
     #[inline]
     fn take_slot(
         &mut self,
         direction: Direction,
-        reach: &Reach,
         key: &mut Vec<u8>,
-    ) -> Option<(usize, Tag)> {
+    ) -> Option<(Tag, Range<usize>)> {
         if self.ended {
             return None;
         }
@@ -481,21 +518,18 @@ impl Source {
             return None;
         };
         let page = Page::new(handle.bytes());
-        let taken = *at;
         std::mem::swap(key, &mut self.key);
-        let tag = Page::tag(&page.slot(taken));
+        let taken = (self.tag, self.payload.clone());
         match direction {
             Direction::Forward => *at += 1,
-            Direction::Backward if taken == 0 => self.ended = true,
+            Direction::Backward if *at == 0 => self.ended = true,
             Direction::Backward => *at -= 1,
         }
+        // All keys of a leaf lie within its bounds.
         self.ended |= *at >= page.slots();
         if !self.ended {
-            self.key.clear();
-            page.append_key(*at, &page.slot(*at), &mut self.key);
+            (self.tag, self.payload) = page.read_into(*at, &mut self.key);
         }
-        // All keys of a leaf lie within its bounds.
-        let _ = reach;
-        Some((taken, tag))
+        Some(taken)
     }
 }

@@ -68,12 +68,13 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// The journals, newest first.
+    /// The journals, newest first. What an empty one gets from here on is beyond the bound.
     pub(crate) fn layers(&self) -> SmallVec<[Layer; 3]> {
         let bound = self.bound;
         self.version
             .journals
             .iter()
+            .filter(|journal| !journal.is_empty())
             .map(|journal| (Arc::clone(journal), bound))
             .collect()
     }

@@ -14,6 +14,7 @@
 //! loads do not wait for each other.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::format::bytes::{put_varint, read_u16, read_u32, read_u64, read_varint, varint_bytes};
@@ -229,10 +230,22 @@ impl<'p> Page<'p> {
     /// Appends the whole key of a slot to a buffer.
     #[inline]
     pub(crate) fn append_key(&self, index: usize, slot: &Slot<'_>, out: &mut Vec<u8>) {
+        out.reserve(self.prefix_length + slot.key_length);
         out.extend_from_slice(self.prefix());
         let head = head_to_key_bytes(self.head(index));
         out.extend_from_slice(&head[..slot.key_length.min(HEAD_BYTES)]);
         out.extend_from_slice(slot.rest);
+    }
+
+    /// Puts the whole key of a slot of a leaf or a slice into a buffer; gives its tag and where in
+    /// the page its payload is.
+    #[inline]
+    pub(crate) fn read_into(&self, index: usize, key: &mut Vec<u8>) -> (Tag, Range<usize>) {
+        let slot = self.slot(index);
+        key.clear();
+        self.append_key(index, &slot, key);
+        let from = slot.payload.as_ptr().addr() - self.bytes.as_ptr().addr();
+        (Self::tag(&slot), from..from + slot.payload.len())
     }
 
     /// The whole key of a slot.
