@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use futures::lock::OwnedMutexGuard;
+use smallvec::SmallVec;
 
 use super::core::{Core, Log};
 use super::gate::{Inside, lock};
@@ -93,6 +94,10 @@ impl Core {
 
     /// Commits. On return, the commit is as durable as it asked to be, and published.
     pub(super) async fn commit(self: &Arc<Self>, entry: Entry) -> Result<SequenceNumber> {
+        let entry = match self.commit_in_memory(entry) {
+            Ok(result) => return result,
+            Err(entry) => entry,
+        };
         let done = Arc::new(Done::default());
         lock(&self.queue).waiting.push(Waiting {
             entry,
@@ -110,6 +115,40 @@ impl Core {
                 }
             }
         }
+    }
+
+    /// A deferred commit that finds nobody else only enters the journal: it needs no group. The
+    /// queue is held meanwhile, so that none begins. Gives the entry back where that is impossible.
+    fn commit_in_memory(
+        self: &Arc<Self>,
+        entry: Entry,
+    ) -> std::result::Result<Result<SequenceNumber>, Entry> {
+        let (Durability::Deferred, Some(log)) = (entry.durability, &self.log) else {
+            return Err(entry);
+        };
+        let queue = lock(&self.queue);
+        let alone = queue.waiting.is_empty() && queue.under_way.is_none();
+        if !alone || self.check_poisoned().is_err() || self.deferred_is_full(log) {
+            return Err(entry);
+        }
+        let published = self.publish(log, std::iter::once(&entry), false);
+        drop(queue);
+        Ok(match published {
+            Ok(sequences) => Ok(sequences[0]),
+            Err(error) => {
+                self.poison(&error);
+                entry
+                    .values
+                    .iter()
+                    .for_each(|(_, value)| self.abandon_value(value));
+                Err(error)
+            }
+        })
+    }
+
+    /// Whether what is deferred has to be written with the next commit.
+    fn deferred_is_full(&self, log: &Mutex<Log>) -> bool {
+        lock(log).deferred_bytes > DEFERRED_BYTES_MAX.min(self.logged_bytes_max())
     }
 
     /// Drives groups that were left alone by those who began them.
@@ -149,7 +188,10 @@ impl Core {
     }
 
     /// Writes, syncs and publishes a group: the sequence of each entry.
-    async fn write_group(self: &Arc<Self>, entries: &[Waiting]) -> Result<Vec<SequenceNumber>> {
+    async fn write_group(
+        self: &Arc<Self>,
+        entries: &[Waiting],
+    ) -> Result<SmallVec<[SequenceNumber; 1]>> {
         self.check_poisoned()?;
         let log = self.log()?;
         let sync = entries
@@ -159,7 +201,7 @@ impl Core {
             || entries
                 .iter()
                 .any(|waiting| waiting.entry.durability == Durability::Buffered)
-            || lock(log).deferred_bytes > DEFERRED_BYTES_MAX.min(self.logged_bytes_max());
+            || self.deferred_is_full(log);
         let urgency = match entries
             .iter()
             .all(|waiting| waiting.entry.urgency == Urgency::Emergency)
@@ -170,6 +212,7 @@ impl Core {
         if write {
             self.write_log(log, entries, sync, urgency).await?;
         }
+        let entries = entries.iter().map(|waiting| &waiting.entry);
         self.publish(log, entries, write)
             .inspect_err(|error| self.poison(error))
     }
@@ -269,25 +312,27 @@ impl Core {
     }
 
     /// Lets readers see the entries.
-    fn publish(
+    fn publish<'e>(
         self: &Arc<Self>,
         log: &Mutex<Log>,
-        entries: &[Waiting],
+        entries: impl Iterator<Item = &'e Entry>,
         written: bool,
-    ) -> Result<Vec<SequenceNumber>> {
-        let mut sequences = Vec::with_capacity(entries.len());
+    ) -> Result<SmallVec<[SequenceNumber; 1]>> {
+        let mut sequences = SmallVec::new();
         let mut log = lock(log);
         let _versions = lock(&self.versions);
         let version = self.current.load_full();
         let journal = &version.journals[0];
         let mut last = SequenceNumber(log.next.0 - 1);
-        for Waiting { entry, .. } in entries {
+        for entry in entries {
             if entry.records.is_empty() {
                 sequences.push(last);
                 continue;
             }
             last = last.next();
-            lock(&self.values).extend(entry.values.iter().cloned());
+            if !entry.values.is_empty() {
+                lock(&self.values).extend(entry.values.iter().cloned());
+            }
             if let Some(elsewhere) = &entry.elsewhere {
                 self.current.store(Version::new(
                     Arc::clone(&self.pages),
