@@ -1,0 +1,32 @@
+//! What each operation of a store costs: see `benches/README.md`.
+//!
+//! Every benchmark makes its own store, in memory where the disk is not the matter, and names what
+//! it does as `group/what`. Sizes are small enough that `cargo bench -- --test` takes seconds.
+#![expect(
+    missing_docs,
+    reason = "a macro makes functions that nobody calls by name"
+)]
+
+mod data;
+mod reads;
+mod values;
+mod whole;
+mod writes;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(
+    all,
+    reads::point,
+    reads::ranges,
+    reads::counts,
+    reads::snapshots,
+    writes::singles,
+    writes::batches,
+    writes::others,
+    values::off_tree,
+    whole::bulk_load,
+    whole::reopening,
+    whole::checkpoints,
+);
+criterion_main!(all);

@@ -1,0 +1,61 @@
+//! What is done to a store as a whole.
+
+use criterion::{BatchSize, Criterion, Throughput};
+use thunderhead::{Maintenance, Options, Store};
+
+use crate::data::{ENTRIES, Keys, in_file, load, update};
+
+/// All entries in one transaction, into a file, durably.
+pub fn bulk_load(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("bulk-load");
+    group
+        .throughput(Throughput::Elements(ENTRIES as u64))
+        .sample_size(10);
+    let mut keys = Keys::new(ENTRIES);
+    for (name, transaction_bytes) in [("in-memory", 256 << 20), ("spilling", 4 << 20)] {
+        let options = Options::new().transaction_bytes(transaction_bytes);
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || in_file(&options),
+                |(directory, store)| {
+                    load(&store, &mut keys);
+                    (directory, store)
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+}
+
+/// Opening a store that was closed, up to the first read.
+pub fn reopening(criterion: &mut Criterion) {
+    let (directory, store) = in_file(&Options::new());
+    let mut keys = Keys::new(ENTRIES);
+    load(&store, &mut keys);
+    store.close().wait().expect("room on the disk");
+    let path = directory.path().join("store");
+    let mut group = criterion.benchmark_group("open");
+    group.sample_size(20);
+    group.bench_function("after-close", |bencher| {
+        bencher.iter(|| {
+            let store = Store::open(&path).expect("a file that was closed");
+            store.get(keys.known()).wait().expect("a whole file")
+        });
+    });
+}
+
+/// A checkpoint after 10,000 updates of random keys.
+pub fn checkpoints(criterion: &mut Criterion) {
+    let (_directory, store) = in_file(&Options::new().maintenance(Maintenance::Caller));
+    let mut keys = Keys::new(ENTRIES);
+    load(&store, &mut keys);
+    let mut group = criterion.benchmark_group("checkpoint");
+    group.sample_size(10);
+    group.bench_function("after-10000-updates", |bencher| {
+        bencher.iter_batched(
+            || update(&store, &mut keys, 10_000),
+            |()| store.checkpoint().wait().expect("room on the disk"),
+            BatchSize::PerIteration,
+        );
+    });
+}
