@@ -49,17 +49,37 @@ pub struct Compaction {
     pub bytes_released: u64,
 }
 
+/// While it lives, nothing is allocated in the segments that are being emptied.
+struct Avoiding {
+    core: Arc<Core>,
+}
+
+impl Avoiding {
+    fn new(core: &Arc<Core>, segments: &BTreeSet<u32>) -> Self {
+        core.pages.space.avoid(segments.clone());
+        Self {
+            core: Arc::clone(core),
+        }
+    }
+}
+
+impl Drop for Avoiding {
+    fn drop(&mut self) {
+        self.core.pages.space.avoid(BTreeSet::new());
+    }
+}
+
 impl Core {
     async fn compact(
         self: &Arc<Self>,
         mut progress: impl FnMut(&Compaction) -> ControlFlow<()>,
     ) -> Result<Compaction> {
         let mut report = Compaction::default();
-        {
-            let mut state = self.maintaining.lock().await;
-            self.settle(&mut state)?;
-            self.settle_space(&mut state).await?;
-        }
+        self.exclusively(|core, mut state| async move {
+            core.settle(&mut state)?;
+            core.settle_space(&mut state).await
+        })
+        .await?;
         // The second round finds what the first one's own garbage hid.
         for _ in 0..ROUNDS {
             let segments = self.victims();
@@ -67,20 +87,17 @@ impl Core {
                 break;
             }
             report.segments += segments.len() as u64;
-            self.pages.space.avoid(segments.clone());
-            let moved = async {
-                self.move_log().await?;
-                self.relocate(&segments, &mut report, &mut progress).await?;
-                let mut state = self.maintaining.lock().await;
-                self.settle_space(&mut state).await
-            };
-            let moved = moved.await;
-            self.pages.space.avoid(BTreeSet::new());
-            moved?;
+            let _avoiding = Avoiding::new(self, &segments);
+            self.exclusively(|core, _state| async move { core.move_log().await })
+                .await?;
+            self.relocate(&segments, &mut report, &mut progress).await?;
+            self.exclusively(|core, mut state| async move { core.settle_space(&mut state).await })
+                .await?;
         }
         // Nothing is published while free space is given back: it stays free.
-        let _state = self.maintaining.lock().await;
-        report.bytes_released = self.give_back().await?;
+        report.bytes_released = self
+            .exclusively(|core, _state| async move { core.give_back().await })
+            .await?;
         // The caller's last word is not asked for: there is nothing left to stop.
         let _ = progress(&report);
         Ok(report)
@@ -160,16 +177,18 @@ impl Core {
         let mut user = Relocation::new(segments.clone());
         let mut system = Relocation::new(segments.clone());
         while !(user.is_finished() && system.is_finished()) {
-            let mut state = self.maintaining.lock().await;
-            if user.is_finished() {
-                self.relocate_system(&mut state, &mut system)?;
-            } else {
-                self.relocate_user(&mut state, &mut user)?;
-            }
-            if self.pages.frames.dirty_bytes() > self.options.cache_bytes / 4 {
-                self.write_pages(&mut state, Pace::Paced).await?;
-            }
-            drop(state);
+            (user, system) = self
+                .exclusively(|core, mut state| async move {
+                    match user.is_finished() {
+                        true => core.relocate_system(&mut state, &mut system)?,
+                        false => core.relocate_user(&mut state, &mut user)?,
+                    }
+                    if core.pages.frames.dirty_bytes() > core.options.cache_bytes / 4 {
+                        core.write_pages(&mut state, Pace::Paced).await?;
+                    }
+                    Ok((user, system))
+                })
+                .await?;
             let (user, system) = (user.progress(), system.progress());
             report.pages_seen = before.pages_seen + user.pages_seen + system.pages_seen;
             report.pages_moved = before.pages_moved + user.pages_moved + system.pages_moved;

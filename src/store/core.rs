@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::commit::Queue;
 use super::gate::{Gate, lock};
+use super::job::Jobs;
 use super::maintenance::{LoggedValue, Maintaining};
 use super::options::{Maintenance, Options};
 use super::signal::Signal;
@@ -77,6 +78,7 @@ pub(crate) struct Core {
     /// The trouble was told to nobody yet.
     trouble_is_news: AtomicBool,
     pub(super) closed: AtomicBool,
+    pub(super) jobs: Jobs,
     /// There is work for the maintenance.
     pub(super) work: Signal,
     /// Maintenance did something.
@@ -95,6 +97,7 @@ impl Core {
         system: Arc<Mutex<PagePointer>>,
     ) -> Arc<Self> {
         let root_birth = maintaining.roots.last().map_or(0, |(_, birth, _)| birth.0);
+        let jobs = Jobs::new(options.maintenance);
         Arc::new(Self {
             pages,
             options,
@@ -115,6 +118,7 @@ impl Core {
             is_troubled: AtomicBool::new(false),
             trouble_is_news: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            jobs,
             work: Signal::default(),
             progress: Signal::default(),
             counters: Counters::default(),

@@ -75,11 +75,24 @@ impl Core {
     /// Does what is due; says whether there was anything.
     pub(super) async fn maintain(self: &Arc<Self>) -> Result<bool> {
         self.check_poisoned()?;
-        let mut state = self.maintaining.lock().await;
-        let result = self.maintain_step(&mut state).await;
-        drop(state);
+        self.exclusively(|core, mut state| async move { core.maintain_holding(&mut state).await })
+            .await
+    }
+
+    async fn maintain_holding(self: &Arc<Self>, state: &mut Maintaining) -> Result<bool> {
+        let result = self.maintain_step(state).await;
         self.report(&result);
         result
+    }
+
+    /// The same, unless somebody else is at it: for the store's thread, which must not wait for
+    /// those whose jobs it does.
+    fn maintain_unless_busy(self: &Arc<Self>) -> Result<bool> {
+        self.check_poisoned()?;
+        match self.maintaining.try_lock() {
+            Some(mut state) => block_on(self.maintain_holding(&mut state)),
+            None => Ok(false),
+        }
     }
 
     async fn maintain_step(self: &Arc<Self>, state: &mut Maintaining) -> Result<bool> {
@@ -373,12 +386,12 @@ fn work(core: &Arc<Core>) {
     loop {
         let count = core.work.count();
         if core.stopping.load(Ordering::Acquire) {
+            core.jobs.end();
             return;
         }
-        let worked = block_on(async {
-            core.finish_groups().await;
-            core.maintain().await
-        });
+        core.jobs.run();
+        block_on(core.finish_groups());
+        let worked = core.maintain_unless_busy();
         let deferred = core.has_unsynced();
         let interval = core.options.deferred_interval;
         match (deferred, deferred_since) {
@@ -394,6 +407,8 @@ fn work(core: &Arc<Core>) {
         let idle = match worked {
             Ok(true) => continue,
             Ok(false) if deferred_since.is_some() || deferred => interval,
+            // Who is busy may leave something to do without saying so.
+            Ok(false) if core.frozen() > 0 => Duration::from_millis(20),
             Ok(false) => Duration::from_secs(3600),
             // Tried again now and then: somebody may make room.
             Err(_) => Duration::from_millis(200),

@@ -25,6 +25,7 @@ mod commit;
 mod compact;
 mod core;
 mod gate;
+mod job;
 mod key_range;
 mod maintenance;
 mod methods;
@@ -64,7 +65,7 @@ pub(crate) use methods::reading_methods;
 use reader::Reader;
 
 use crate::disk::{MemoryDisk, block_on};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::SequenceNumber;
 
 /// An ordered map from byte strings to byte strings on a disk.
@@ -159,16 +160,12 @@ impl Store {
             core.check_open()?;
             core.check_poisoned()?;
             core.log()?;
-            let mut state = core.maintaining.lock().await;
-            let result = core.checkpoint(&mut state, Pace::Hurried).await;
-            drop(state);
-            core.report(
-                &result
-                    .as_ref()
-                    .map(|()| true)
-                    .map_err(crate::Error::duplicate),
-            );
-            result
+            core.exclusively(|core, mut state| async move {
+                let result = core.checkpoint(&mut state, Pace::Hurried).await;
+                core.report(&result.as_ref().map(|()| true).map_err(Error::duplicate));
+                result
+            })
+            .await
         })
     }
 
@@ -198,16 +195,20 @@ impl Store {
             let _inside = core.gate.enter(Pass::Alone).await;
             core.check_open()?;
             let worker = lock(&self.shared.worker).take();
-            drop(worker);
-            let result = async {
-                core.check_poisoned()?;
-                let mut state = core.maintaining.lock().await;
-                core.checkpoint_anyway(&mut state, Pace::Hurried, true)
-                    .await
-            };
-            let result = result.await;
-            core.closed.store(true, Ordering::Release);
-            result
+            core.exclusively(|core, mut state| async move {
+                let result = match core.check_poisoned() {
+                    Ok(()) => {
+                        core.checkpoint_anyway(&mut state, Pace::Hurried, true)
+                            .await
+                    }
+                    Err(error) => Err(error),
+                };
+                core.closed.store(true, Ordering::Release);
+                drop(state);
+                drop(worker);
+                result
+            })
+            .await
         })
     }
 }

@@ -13,7 +13,7 @@ use super::operation::Operation;
 use super::options::Durability;
 use super::reader::{Reader, check_key, half_open};
 use super::{Store, reading_methods};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Tag, USER_TREE};
 use crate::format::{Address, SequenceNumber};
 use crate::space::{Owner, Urgency};
@@ -55,6 +55,8 @@ pub(super) struct Writes {
     /// Whether it may make the store larger.
     grows: bool,
     pub(super) bulk: Option<Bulk>,
+    /// A spill was begun and not finished: part of the writes is in neither place.
+    torn: bool,
     inside: Option<Inside>,
 }
 
@@ -66,6 +68,7 @@ impl Writes {
             values: Vec::new(),
             grows: false,
             bulk: None,
+            torn: false,
             inside,
         }
     }
@@ -193,14 +196,29 @@ impl Writes {
     }
 
     async fn spill(&mut self) -> Result<()> {
+        self.check_whole()?;
         if self.bulk.is_none() {
             self.bulk = Some(Bulk::begin(&self.core).await?);
         }
+        // Until it is done: an error or a dropped future leaves it so.
+        self.torn = true;
         let empty = Overlay::new(USER_TREE);
         let overlay = std::mem::replace(&mut *lock(&self.overlay), empty);
         match &mut self.bulk {
-            Some(bulk) => bulk.apply(&self.core, overlay).await,
-            None => Ok(()),
+            Some(bulk) => bulk.apply(&self.core, overlay).await?,
+            None => return Ok(()),
+        }
+        self.torn = false;
+        Ok(())
+    }
+
+    fn check_whole(&self) -> Result<()> {
+        match self.torn {
+            true => Err(Error::new(
+                ErrorKind::Cancelled,
+                "an earlier write of the transaction was not finished: it can only be dropped",
+            )),
+            false => Ok(()),
         }
     }
 
@@ -210,6 +228,7 @@ impl Writes {
         } else {
             Urgency::Emergency
         };
+        self.check_whole()?;
         self.core.check_writable(self.grows)?;
         self.core.wait_for_room().await?;
         let bytes = lock(&self.overlay).bytes();
@@ -220,7 +239,12 @@ impl Writes {
             };
             let values = std::mem::take(&mut self.values);
             let core = Arc::clone(&self.core);
-            return bulk.commit(&core, values, self.inside.take()).await;
+            let inside = self.inside.take();
+            let work = {
+                let core = Arc::clone(&core);
+                async move { bulk.commit(&core, values, inside).await }
+            };
+            return core.run_job(work).await;
         }
         let empty = Overlay::new(USER_TREE);
         let overlay = std::mem::replace(&mut *lock(&self.overlay), empty);

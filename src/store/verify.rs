@@ -5,16 +5,19 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::lock::OwnedMutexGuard;
+
 use super::Store;
 use super::core::Core;
-use super::maintenance::Pace;
+use super::maintenance::{Maintaining, Pace};
 use super::open::{choose, read_log};
 use super::operation::Operation;
 use crate::disk::{Disk, DiskModel, FileDiskOptions, block_on};
 use crate::error::{Error, Result};
-use crate::format::Birth;
+use crate::format::{Birth, RootRecord};
 use crate::inspect::verify::{VerifyInput, verify};
 use crate::inspect::{Event, Summary};
+use crate::log::replay::Replay;
 
 /// A root that stays readable while it is being verified.
 struct KeptRoot {
@@ -42,21 +45,7 @@ impl Store {
         Operation::new(async move {
             let core = &self.shared.core;
             core.check_open()?;
-            let (root, replay, _kept) = {
-                let mut state = core.maintaining.lock().await;
-                if core.log.is_some() {
-                    core.checkpoint(&mut state, Pace::Hurried).await?;
-                }
-                let roots = core.pages.disk.load_root().await?;
-                let root = choose(&roots.records)?;
-                let replay = read_log(&core.pages.disk, &root).await?;
-                core.pages.space.keep_root(root.birth);
-                let kept = KeptRoot {
-                    core: Arc::clone(core),
-                    birth: root.birth,
-                };
-                (root, replay, kept)
-            };
+            let (root, replay, _kept) = core.exclusively(keep_newest_root).await?;
             let input = VerifyInput {
                 disk: &core.pages.disk,
                 root: &root,
@@ -66,6 +55,22 @@ impl Store {
             verify(&input, &mut visit).await
         })
     }
+}
+
+/// Makes a checkpoint, unless the store is open for reading only, and keeps its root.
+async fn keep_newest_root(
+    core: Arc<Core>,
+    mut state: OwnedMutexGuard<Maintaining>,
+) -> Result<(RootRecord, Replay, KeptRoot)> {
+    if core.log.is_some() {
+        core.checkpoint(&mut state, Pace::Hurried).await?;
+    }
+    let roots = core.pages.disk.load_root().await?;
+    let root = choose(&roots.records)?;
+    let replay = read_log(&core.pages.disk, &root).await?;
+    core.pages.space.keep_root(root.birth);
+    let birth = root.birth;
+    Ok((root, replay, KeptRoot { core, birth }))
 }
 
 /// Verifies the store in a file that nobody has open for writing, without changing it, and tells
