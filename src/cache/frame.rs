@@ -322,7 +322,7 @@ impl Frame {
 
     /// The page of the frame, if it may leave by the clock now. Else it is a step nearer to that.
     /// The answer is good for the life of the guard, but may be outdated: see
-    /// [`is_leaving`](Self::is_leaving).
+    /// [`is_evictable`](Self::is_evictable).
     pub(super) fn pass_clock(&self, _guard: &Guard) -> Option<(Address, Birth)> {
         let heat = self.heat.load(Ordering::Acquire);
         if heat < FRESH || self.is_dirty() || self.is_held() {
