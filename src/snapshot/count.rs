@@ -4,9 +4,9 @@
 //! each operation does to what stands below it, so a count descends only where something is
 //! unresolved, and a node whose count was found out remembers it in its frame.
 //!
-//! The count of some keys under a layer of operations is: the count without the layer, less that of
-//! each deleted range, and for each point operation plus one if the key is there after it, less one
-//! if it was there, outside the deleted ranges, before it. Layers are taken newest first.
+//! The count of some keys under a layer of operations is: the count, without the layer, of what its
+//! deleted ranges leave over, and for each point operation plus one if the key is there after it,
+//! less one if it was there, outside the deleted ranges, before it. Layers are taken newest first.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,6 +37,26 @@ fn cut<'k>(a: Keys<'k>, b: Keys<'k>) -> Option<Keys<'k>> {
         (Some(a), Some(b)) => Some(a.min(b)),
     };
     end.is_none_or(|end| low < end).then_some((low, end))
+}
+
+/// What of a range some ascending, disjoint ranges leave over.
+fn gaps<'k>(range: Keys<'k>, taken: &'k [(Vec<u8>, Option<Vec<u8>>)]) -> Vec<Keys<'k>> {
+    let mut gaps = Vec::with_capacity(taken.len() + 1);
+    let mut low = Some(range.0);
+    for (from, end) in taken {
+        if let Some(low) = low
+            && low < from.as_slice()
+        {
+            gaps.push((low, Some(from.as_slice())));
+        }
+        low = end.as_deref();
+    }
+    if let Some(low) = low
+        && range.1.is_none_or(|end| low < end)
+    {
+        gaps.push((low, range.1));
+    }
+    gaps
 }
 
 /// Operations of one layer within a range, made whole: range deletes that are disjoint, then point
@@ -134,14 +154,13 @@ impl Counter {
             let Some(top) = self.layers.get(layer) else {
                 return self.in_tree(range).await;
             };
-            let mut count = self.under_layers(layer + 1, range).await?;
             if top.0.is_empty() {
-                return Ok(count);
+                return self.under_layers(layer + 1, range).await;
             }
             let effects = Effects::of_journal(top, range);
-            for (low, end) in &effects.deletes {
-                let gone = self.under_layers(layer + 1, (low, end.as_deref())).await?;
-                count = count.saturating_sub(gone);
+            let mut count = 0u64;
+            for gap in gaps(range, &effects.deletes) {
+                count = count.saturating_add(self.under_layers(layer + 1, gap).await?);
             }
             for (key, present) in &effects.points {
                 let before = !effects.covers(key) && self.is_present(layer + 1, key).await?;
@@ -217,7 +236,6 @@ impl Counter {
     /// The entries of a range below an interior node, its own runs considered.
     async fn under_runs(&self, handle: &Handle, bounds: Keys<'_>, range: Keys<'_>) -> Result<u64> {
         let node = Interior::new(handle.bytes());
-        let level = node.page.level();
         let first = node.child_of(range.0);
         let last = range
             .1
@@ -234,56 +252,14 @@ impl Counter {
                 false => bounds.1.map(<[u8]>::to_vec),
             };
             let child_bounds = (low.as_slice(), end.as_deref());
-            let pointer = node.pointer(child);
-            let expect = Expect::Level(level - 1);
-            let settled = self.in_node(&pointer, expect, child_bounds, range).await?;
             let Some(within) = cut(child_bounds, range) else {
                 continue;
             };
+            let slices = self.slices_for(handle, child).await?;
             let changed = self
-                .apply_runs(handle, child, child_bounds, within, settled)
+                .in_child(handle, child, child_bounds, &slices, within)
                 .await?;
             count = count.saturating_add(changed);
-        }
-        Ok(count)
-    }
-
-    /// What a node's runs make of the count of a range of one child.
-    async fn apply_runs(
-        &self,
-        handle: &Handle,
-        child: usize,
-        bounds: Keys<'_>,
-        range: Keys<'_>,
-        settled: u64,
-    ) -> Result<u64> {
-        let node = Interior::new(handle.bytes());
-        if !node.has_runs() {
-            return Ok(settled);
-        }
-        // Each key and deleted range is judged by the newest run that has it: what is left of the
-        // older ones is the state before.
-        let slices = self.slices_for(handle, child).await?;
-        let mut count = settled;
-        for (below, slice) in slices.iter().enumerate() {
-            let effects = Effects::of_slice(slice, range);
-            for (low, end) in &effects.deletes {
-                let gone = self
-                    .in_child(
-                        handle,
-                        child,
-                        bounds,
-                        &slices[..below],
-                        (low, end.as_deref()),
-                    )
-                    .await?;
-                count = count.saturating_sub(gone);
-            }
-            for (key, present) in &effects.points {
-                let before = !effects.covers(key)
-                    && self.is_below(handle, child, &slices[..below], key).await?;
-                count = (count + u64::from(*present)).saturating_sub(u64::from(before));
-            }
         }
         Ok(count)
     }
@@ -313,24 +289,23 @@ impl Counter {
         range: Keys<'a>,
     ) -> Counted<'a> {
         Box::pin(async move {
-            let node = Interior::new(handle.bytes());
-            let expect = Expect::Level(node.page.level() - 1);
-            let pointer = node.pointer(child);
-            let mut count = self.in_node(&pointer, expect, bounds, range).await?;
-            for (below, slice) in slices.iter().enumerate() {
-                let effects = Effects::of_slice(slice, range);
-                for (low, end) in &effects.deletes {
-                    let lower = (low.as_slice(), end.as_deref());
-                    let gone = self
-                        .in_child(handle, child, bounds, &slices[..below], lower)
-                        .await?;
-                    count = count.saturating_sub(gone);
-                }
-                for (key, present) in &effects.points {
-                    let before = !effects.covers(key)
-                        && self.is_below(handle, child, &slices[..below], key).await?;
-                    count = (count + u64::from(*present)).saturating_sub(u64::from(before));
-                }
+            let Some((top, below)) = slices.split_last() else {
+                let node = Interior::new(handle.bytes());
+                let expect = Expect::Level(node.page.level() - 1);
+                return self
+                    .in_node(&node.pointer(child), expect, bounds, range)
+                    .await;
+            };
+            let effects = Effects::of_slice(top, range);
+            let mut count = 0u64;
+            for gap in gaps(range, &effects.deletes) {
+                let left = self.in_child(handle, child, bounds, below, gap).await?;
+                count = count.saturating_add(left);
+            }
+            for (key, present) in &effects.points {
+                let before =
+                    !effects.covers(key) && self.is_below(handle, child, below, key).await?;
+                count = (count + u64::from(*present)).saturating_sub(u64::from(before));
             }
             Ok(count)
         })

@@ -216,6 +216,7 @@ impl Bulk {
         // From here on the space says what the new root says: if that could not be published, only
         // a reopening knows which of the two roots counts.
         let user = published.inspect_err(|error| core.poison(error))?;
+        let expected = self.sequence;
         let elsewhere = Elsewhere {
             user,
             birth: self.version.birth,
@@ -237,7 +238,13 @@ impl Bulk {
             elsewhere: Some(elsewhere),
             inside,
         };
-        core.commit(entry).await
+        // The root contains this sequence already: without its mark no later commit may take it.
+        let sequence = core
+            .commit(entry)
+            .await
+            .inspect_err(|error| core.poison(error))?;
+        debug_assert_eq!(sequence, expected, "nobody else commits meanwhile");
+        Ok(sequence)
     }
 
     async fn publish(

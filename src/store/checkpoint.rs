@@ -79,7 +79,10 @@ impl Core {
             log.since_checkpoint = 0;
             log.writer.position_at_or_before(through.next())
         };
-        self.free(state).await?;
+        // Damage in what nobody needs any more is no reason not to save what somebody does.
+        if let Err(error) = self.free(state).await {
+            self.report(&Err(error));
+        }
         self.write_pages(state, pace).await?;
         let root = NewRoot {
             user,
@@ -228,6 +231,8 @@ impl Core {
             segments: self.pages.space.segments(),
         };
         let bytes = Bytes::copy_from_slice(&record.to_bytes());
+        // Somebody else's failed sync may have lost pages that this root names.
+        self.check_poisoned()?;
         // After a failure nobody knows which root a reopening would find: nothing may be reused.
         self.pages
             .disk

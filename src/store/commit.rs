@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
+use futures::future::{BoxFuture, Either, Shared, select};
 use futures::lock::OwnedMutexGuard;
 use smallvec::SmallVec;
 
 use super::core::{Core, Log};
-use super::gate::{Inside, lock};
+use super::gate::{Inside, Pass, lock};
 use super::maintenance::{LoggedValue, Maintaining};
 use super::open::prepared;
 use super::options::Durability;
@@ -64,6 +64,12 @@ pub(super) struct Elsewhere {
     pub(super) _state: OwnedMutexGuard<Maintaining>,
 }
 
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.records.iter().map(Bytes::len).sum()
+    }
+}
+
 #[derive(Default)]
 struct Done {
     result: Mutex<Option<Result<SequenceNumber>>>,
@@ -75,6 +81,20 @@ struct Waiting {
 }
 
 type Group = Shared<BoxFuture<'static, ()>>;
+
+/// A commit whose future was dropped: somebody else has to finish its group.
+struct LeftAlone<'c> {
+    core: &'c Core,
+    finished: bool,
+}
+
+impl Drop for LeftAlone<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.core.work.give();
+        }
+    }
+}
 
 /// Commits that wait, and the group that is under way.
 #[derive(Default)]
@@ -99,17 +119,23 @@ impl Core {
             Err(entry) => entry,
         };
         let done = Arc::new(Done::default());
+        let mut left = LeftAlone {
+            core: self,
+            finished: false,
+        };
         lock(&self.queue).waiting.push(Waiting {
             entry,
             done: Arc::clone(&done),
         });
         loop {
             if let Some(result) = lock(&done.result).take() {
+                left.finished = true;
                 return result;
             }
             match self.join_group() {
                 Some(group) => group.await,
                 None => {
+                    left.finished = true;
                     let lost = || Error::new(ErrorKind::Poisoned, "a commit group was torn down");
                     return lock(&done.result).take().unwrap_or_else(|| Err(lost()));
                 }
@@ -158,6 +184,19 @@ impl Core {
         }
     }
 
+    /// Waits to be alone inside the gate, driving groups that were left alone meanwhile.
+    pub(super) async fn enter_alone(self: &Arc<Self>) -> Inside {
+        let mut entering = self.gate.enter(Pass::Alone);
+        loop {
+            let count = self.work.count();
+            self.finish_groups().await;
+            match select(entering, Box::pin(self.work.after(count))).await {
+                Either::Left((inside, _)) => return inside,
+                Either::Right(((), waiting)) => entering = waiting,
+            }
+        }
+    }
+
     /// The group under way, or a new one of those who wait.
     fn join_group(self: &Arc<Self>) -> Option<Group> {
         let mut queue = lock(&self.queue);
@@ -180,7 +219,7 @@ impl Core {
             LogWriter::commit_bytes_max(properties.segment_bytes, properties.sector_bytes) / 2;
         let mut bytes = 0;
         let fits = |waiting: &&Waiting| {
-            bytes += 16 + waiting.entry.records.iter().map(Bytes::len).sum::<usize>();
+            bytes += 16 + waiting.entry.bytes();
             bytes <= most
         };
         let count = waiting.iter().take_while(fits).count().max(1);
@@ -194,14 +233,18 @@ impl Core {
     ) -> Result<SmallVec<[SequenceNumber; 1]>> {
         self.check_poisoned()?;
         let log = self.log()?;
-        let sync = entries
-            .iter()
-            .any(|waiting| waiting.entry.durability == Durability::Immediate);
+        let with = |durability| {
+            let mut entries = entries.iter();
+            entries.any(|waiting| waiting.entry.durability == durability)
+        };
+        // Once the store's thread has ended, nobody else would sync what is deferred.
+        let ending = self.stopping.load(Ordering::Acquire);
+        let sync = with(Durability::Immediate) || ending;
+        let bytes: usize = entries.iter().map(|waiting| waiting.entry.bytes()).sum();
+        let deferred_bytes = lock(log).deferred_bytes + bytes;
         let write = sync
-            || entries
-                .iter()
-                .any(|waiting| waiting.entry.durability == Durability::Buffered)
-            || self.deferred_is_full(log);
+            || with(Durability::Buffered)
+            || deferred_bytes > DEFERRED_BYTES_MAX.min(self.logged_bytes_max());
         let urgency = match entries
             .iter()
             .all(|waiting| waiting.entry.urgency == Urgency::Emergency)

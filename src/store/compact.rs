@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::Store;
 use super::commit::Entry;
 use super::core::Core;
-use super::gate::lock;
+use super::gate::{Inside, Pass, lock};
 use super::maintenance::{Maintaining, Pace};
 use super::operation::Operation;
 use super::options::Durability;
@@ -88,7 +88,8 @@ impl Core {
             }
             report.segments += segments.len() as u64;
             let _avoiding = Avoiding::new(self, &segments);
-            self.exclusively(|core, _state| async move { core.move_log().await })
+            let inside = self.gate.enter(Pass::Shared).await;
+            self.exclusively(|core, _state| async move { core.move_log(inside).await })
                 .await?;
             self.relocate(&segments, &mut report, &mut progress).await?;
             self.exclusively(|core, mut state| async move { core.settle_space(&mut state).await })
@@ -104,7 +105,9 @@ impl Core {
     }
 
     /// Lets the commit log go on in a chunk outside the segments that are being emptied.
-    async fn move_log(self: &Arc<Self>) -> Result<()> {
+    ///
+    /// Inside the gate: a large transaction counts on nobody else taking a sequence.
+    async fn move_log(self: &Arc<Self>, inside: Inside) -> Result<()> {
         let spares = lock(self.log()?).writer.leave_chunks();
         for chunk in spares {
             self.pages.space.abandon(chunk)?;
@@ -116,7 +119,7 @@ impl Core {
             values: Vec::new(),
             urgency: Urgency::Emergency,
             elsewhere: None,
-            inside: None,
+            inside: Some(inside),
         };
         self.commit(entry).await.map(|_| ())
     }

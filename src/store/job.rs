@@ -94,6 +94,7 @@ impl Core {
     {
         // Waited for here and not in the job: who holds it may need the store's thread to go on.
         let state = Arc::clone(&self.maintaining).lock_owned().await;
+        self.check_open()?;
         self.run_job(work(Arc::clone(self), state)).await
     }
 }

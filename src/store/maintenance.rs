@@ -15,7 +15,7 @@ use super::core::Core;
 use super::gate::lock;
 use super::options::Durability;
 use crate::disk::{Page, block_on};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::record::Tag;
 use crate::format::{
     Address, Birth, Extent, LogPosition, PagePointer, RootVersion, SequenceNumber, SpaceTail,
@@ -108,11 +108,6 @@ impl Core {
                 || self.pages.frames.dirty_bytes() > self.options.cache_bytes / 3;
             (due, log.writer.wants_chunk())
         };
-        if wants_chunk {
-            let bytes = u64::from(self.pages.settings.log_chunk_bytes);
-            self.add_chunk(log, NeedChunk { bytes }, Urgency::Ordinary)
-                .await?;
-        }
         if due || self.trouble().is_some() {
             self.checkpoint(state, Pace::Paced).await?;
             return Ok(true);
@@ -121,7 +116,19 @@ impl Core {
             self.free(state).await?;
             return Ok(true);
         }
-        Ok(wants_chunk)
+        if !wants_chunk {
+            return Ok(false);
+        }
+        let bytes = u64::from(self.pages.settings.log_chunk_bytes);
+        match self
+            .add_chunk(log, NeedChunk { bytes }, Urgency::Ordinary)
+            .await
+        {
+            Ok(()) => Ok(true),
+            // Ahead of time: who needs it will say so.
+            Err(error) if error.kind() == ErrorKind::StorageFull => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Flushes the oldest frozen journal into the tree and publishes the version that comes of it.

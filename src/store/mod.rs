@@ -59,7 +59,7 @@ pub use value::{Entry, Value};
 pub use verify::{verify_disk, verify_file};
 
 use self::core::Core;
-use gate::{Pass, lock};
+use gate::lock;
 use maintenance::{Pace, Worker};
 pub(crate) use methods::reading_methods;
 use reader::Reader;
@@ -192,7 +192,7 @@ impl Store {
                 return Ok(());
             }
             core.check_open()?;
-            let _inside = core.gate.enter(Pass::Alone).await;
+            let _inside = core.enter_alone().await;
             core.check_open()?;
             let worker = lock(&self.shared.worker).take();
             core.exclusively(|core, mut state| async move {

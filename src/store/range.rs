@@ -31,7 +31,8 @@ type Loading = Pin<Box<dyn Future<Output = Result<Loaded>> + Send>>;
 ///
 /// It sees what there was when it was made, for as long as it lives. As an [`Iterator`] it waits, as
 /// a [`Stream`] it is awaited; both own what they give. [`next_with`](Self::next_with) lends it
-/// instead and allocates nothing. After an error the same entry is tried again.
+/// instead and allocates nothing. After an error these two end, while lending tries the same entry
+/// again.
 ///
 /// Costs: one descent a leaf; where nothing is pending, no more than a copy an entry.
 #[must_use = "a range does nothing before it is asked"]
@@ -49,6 +50,8 @@ pub struct Range<'r> {
     loading: Option<Loading>,
     /// Pages that a step asked for stay in memory until it is done, however small the cache.
     loaded: Vec<Handle>,
+    /// An error was given: to those who iterate, that is the end.
+    failed: bool,
     /// Ranges of a transaction borrow it.
     borrowed: PhantomData<&'r ()>,
 }
@@ -70,6 +73,7 @@ impl<'r> Range<'r> {
             held: [false; 2],
             loading: None,
             loaded: Vec::new(),
+            failed: false,
             borrowed: PhantomData,
         }
     }
@@ -241,7 +245,12 @@ impl<'r> Range<'r> {
     }
 
     fn next_waiting(&mut self, direction: Direction) -> Option<Result<(Vec<u8>, Value)>> {
-        block_on(self.lend(direction, entry)).transpose()
+        if self.failed {
+            return None;
+        }
+        let next = block_on(self.lend(direction, entry));
+        self.failed = next.is_err();
+        next.transpose()
     }
 }
 
@@ -268,6 +277,9 @@ impl Stream for Range<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let range = &mut *self;
+        if range.failed {
+            return Poll::Ready(None);
+        }
         loop {
             let mut value = None;
             if let Some(loading) = &mut range.loading {
@@ -276,12 +288,18 @@ impl Stream for Range<'_> {
                 match result {
                     Ok(Loaded::Value(loaded)) => value = Some(loaded),
                     Ok(Loaded::Page(page)) => range.loaded.push(page),
-                    Err(error) => return Poll::Ready(Some(Err(error))),
+                    Err(error) => {
+                        range.failed = true;
+                        return Poll::Ready(Some(Err(error)));
+                    }
                 }
             }
             let pages = Arc::clone(range.version.pages());
             match range.step(Direction::Forward) {
-                Err(error) => return Poll::Ready(Some(Err(error))),
+                Err(error) => {
+                    range.failed = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
                 Ok(Stop::End) => return Poll::Ready(None),
                 Ok(Stop::Need(pointer, expect)) => {
                     range.loading = Some(Box::pin(async move {

@@ -405,7 +405,7 @@ impl Store {
         Operation::new(async move {
             let core = &self.shared.core;
             core.check_writable(false)?;
-            let inside = core.gate.enter(Pass::Alone).await;
+            let inside = core.enter_alone().await;
             core.check_writable(false)?;
             let writes = Writes::new(core, Some(inside));
             let reader = Reader {
