@@ -45,8 +45,12 @@ impl Inner {
         urgency: Urgency,
         loads: usize,
     ) -> Attempt {
-        // What the reserve has is known to be there, whatever the file system says of other room.
-        if urgency == Urgency::Emergency
+        let mut attempt = self.search(sectors, owner, loads, true);
+        if matches!(attempt, Attempt::Full) && !self.avoided.is_empty() {
+            attempt = self.search(sectors, owner, loads, false);
+        }
+        if matches!(attempt, Attempt::Full)
+            && urgency == Urgency::Emergency
             && owner != Owner::Reserve
             && let Some(range) = self.take_reserve(sectors)
         {
@@ -56,10 +60,6 @@ impl Inner {
                 debug_assert!(attached.is_ok(), "the reserve is held");
             }
             return Attempt::Done(range);
-        }
-        let mut attempt = self.search(sectors, owner, loads, true);
-        if matches!(attempt, Attempt::Full) && !self.avoided.is_empty() {
-            attempt = self.search(sectors, owner, loads, false);
         }
         if let Attempt::Done(range) = attempt {
             self.segments.take(range, owner != Owner::Tree);

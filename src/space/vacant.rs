@@ -7,6 +7,22 @@ use crate::error::Result;
 use crate::format::Extent;
 
 impl Space {
+    /// Takes the reserve apart, for the disk to have its room back: each extent is given to
+    /// [`Self::abandon`] after that.
+    pub(crate) fn take_whole_reserve(&self) -> Vec<Extent> {
+        let mut inner = self.lock();
+        let ranges = std::mem::take(&mut inner.reserve);
+        let mut extents = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let bytes = self.geometry.bytes(range.sectors.into()) as u32;
+            let extent = Extent::new(self.geometry.address(range), bytes);
+            let owned = (range.sectors, Owner::Reserve);
+            inner.fixed.insert(extent.address, owned);
+            extents.push(extent);
+        }
+        extents
+    }
+
     /// Takes all runs of free sectors of a segment that have some length at least: nothing is
     /// allocated there until each is given to [`Self::abandon`], which must follow. Asked for by
     /// compaction only, as the map of the segment is loaded.

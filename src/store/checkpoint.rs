@@ -18,8 +18,8 @@ use super::gate::lock;
 use super::maintenance::{Maintaining, Pace};
 use super::open::prepared;
 use super::open::system_version;
-use crate::disk::Page;
-use crate::error::{Error, Result};
+use crate::disk::{Page, Release};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::Tag;
 use crate::format::{
     Birth, LogPosition, PagePointer, RootRecord, SequenceNumber, SpaceTail, StoreId, page_checksum,
@@ -52,7 +52,8 @@ impl Core {
         let nothing_new = version.journals.iter().all(|journal| journal.is_empty())
             && state.checkpointed == (version.root, version.tree_through);
         if nothing_new {
-            return self.sync().await.map(|_| ());
+            self.sync().await?;
+            return self.refill_reserve().await;
         }
         self.checkpoint_anyway(state, pace, false).await
     }
@@ -176,11 +177,7 @@ impl Core {
                     at: extent.address,
                     bytes: bytes.into(),
                 };
-                self.pages
-                    .disk
-                    .save(vec![page], false)
-                    .await
-                    .map(|()| checksum)
+                self.save_all_the_same(vec![page]).await.map(|()| checksum)
             }
             Err(error) => Err(error),
         };
@@ -318,8 +315,38 @@ impl Core {
         Ok(operations)
     }
 
+    /// Gives the disk the room of the reserve back, because it is full and something has to be
+    /// written. Says whether there was any.
+    pub(super) async fn give_up_reserve(&self) -> Result<bool> {
+        let extents = self.pages.space.take_whole_reserve();
+        if extents.is_empty() {
+            return Ok(false);
+        }
+        self.is_short.store(true, Ordering::Release);
+        let releases = extents.iter().map(|extent| Release { extent: *extent });
+        let released = self.pages.disk.release(releases.collect()).await;
+        for extent in extents {
+            self.pages.space.abandon(extent)?;
+        }
+        released.map(|()| true)
+    }
+
+    /// Saves pages that a checkpoint needs; on a full disk, in the room of the reserve.
+    pub(super) async fn save_all_the_same(&self, pages: Vec<Page>) -> Result<()> {
+        let saved = self.pages.disk.save(pages.clone(), false).await;
+        match saved {
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                match self.give_up_reserve().await? {
+                    true => self.pages.disk.save(pages, false).await,
+                    false => Err(error),
+                }
+            }
+            saved => saved,
+        }
+    }
+
     /// Keeps room ready for a full disk, as far as there is any.
-    async fn refill_reserve(&self) -> Result<()> {
+    pub(super) async fn refill_reserve(&self) -> Result<()> {
         let space = &self.pages.space;
         let used = space.statistics().tree_bytes;
         let wanted = self
@@ -331,15 +358,18 @@ impl Core {
         loop {
             let missing = space.reserve_missing();
             if missing == 0 {
+                self.is_short.store(false, Ordering::Release);
                 return Ok(());
             }
             let bytes = missing.min(most) as u32;
-            // A disk without room for a reserve is no failure: the reserve is what is used next.
             let ready = prepared(&self.pages, bytes, Owner::Reserve, Urgency::Ordinary).await;
             let extent = match ready {
                 Ok(extent) => extent,
                 Err(error) => {
                     self.poison_if_in_doubt(&error);
+                    // No failure of the checkpoint: but from now on only deletions are taken.
+                    let full = error.kind() == ErrorKind::StorageFull;
+                    self.is_short.store(full, Ordering::Release);
                     return Ok(());
                 }
             };

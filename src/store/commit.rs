@@ -345,8 +345,14 @@ impl Core {
     ) -> Result<()> {
         let bytes = u32::try_from(need.bytes)
             .map_err(|_| Error::invalid("a commit is larger than a segment"))?;
-        let prepared = prepared(&self.pages, bytes, Owner::Log, urgency).await;
-        let extent = prepared.map_err(|error| {
+        let mut ready = prepared(&self.pages, bytes, Owner::Log, urgency).await;
+        let full = ready
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::StorageFull);
+        if full && urgency == Urgency::Emergency && self.give_up_reserve().await? {
+            ready = prepared(&self.pages, bytes, Owner::Log, urgency).await;
+        }
+        let extent = ready.map_err(|error| {
             self.poison_if_in_doubt(&error);
             error.while_doing("preparing a chunk of the commit log")
         })?;

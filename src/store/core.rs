@@ -75,6 +75,8 @@ pub(crate) struct Core {
     /// Why maintenance failed last, until it succeeds.
     trouble: Mutex<Option<Error>>,
     is_troubled: AtomicBool,
+    /// There is not even room for the reserve: nothing may grow.
+    pub(super) is_short: AtomicBool,
     /// The trouble was told to nobody yet.
     trouble_is_news: AtomicBool,
     pub(super) closed: AtomicBool,
@@ -116,6 +118,7 @@ impl Core {
             is_poisoned: AtomicBool::new(false),
             trouble: Mutex::new(None),
             is_troubled: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
             trouble_is_news: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             jobs,
@@ -175,6 +178,12 @@ impl Core {
         self.check_open()?;
         self.log()?;
         self.check_poisoned()?;
+        if grows && self.is_short.load(Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorKind::StorageFull,
+                "the disk has no room but for deletions",
+            ));
+        }
         if self.is_troubled.load(Ordering::Acquire) {
             let trouble = lock(&self.trouble);
             let Some(error) = &*trouble else {

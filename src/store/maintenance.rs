@@ -105,6 +105,7 @@ impl Core {
         let (due, wants_chunk) = {
             let log = lock(log);
             let due = log.since_checkpoint >= self.options.checkpoint_log_bytes
+                || (self.is_short.load(Ordering::Acquire) && log.since_checkpoint > 0)
                 || self.pages.frames.dirty_bytes() > self.options.cache_bytes / 3;
             (due, log.writer.wants_chunk())
         };
@@ -115,6 +116,10 @@ impl Core {
         if state.more_to_free {
             self.free(state).await?;
             return Ok(true);
+        }
+        if self.is_short.load(Ordering::Acquire) {
+            // Somebody may have made room meanwhile.
+            self.refill_reserve().await?;
         }
         if !wants_chunk {
             return Ok(false);
@@ -294,7 +299,7 @@ impl Core {
                     bytes: copy,
                 });
             }
-            self.pages.disk.save(pages, false).await?;
+            self.save_all_the_same(pages).await?;
             if pace == Pace::Paced {
                 self.pages
                     .disk
@@ -416,6 +421,7 @@ fn work(core: &Arc<Core>) {
             Ok(false) if deferred_since.is_some() || deferred => interval,
             // Who is busy may leave something to do without saying so.
             Ok(false) if core.frozen() > 0 => Duration::from_millis(20),
+            Ok(false) if core.is_short.load(Ordering::Acquire) => Duration::from_secs(1),
             Ok(false) => Duration::from_secs(3600),
             // Tried again now and then: somebody may make room.
             Err(_) => Duration::from_millis(200),

@@ -6,6 +6,7 @@
 
 mod crashes;
 mod faults;
+mod full;
 mod lost;
 mod model;
 mod script;
