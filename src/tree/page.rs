@@ -273,10 +273,12 @@ impl<'p> Page<'p> {
             return Err(if key < self.prefix() { 0 } else { self.slots });
         };
         let head = head_of(remains);
-        let mut below = 0usize;
+        // In the width of the heads, so that the loop becomes vector instructions.
+        let mut below = 0u32;
         for bytes in self.heads().as_chunks::<HEAD_BYTES>().0 {
-            below += usize::from(i32::from_le_bytes(*bytes) < head);
+            below += u32::from(i32::from_le_bytes(*bytes) < head);
         }
+        let below = below as usize;
         if below == self.slots || self.head(below) != head {
             return Err(below);
         }
