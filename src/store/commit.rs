@@ -145,6 +145,10 @@ impl Core {
 
     /// A deferred commit that finds nobody else only enters the journal: it needs no group. The
     /// queue is held meanwhile, so that none begins. Gives the entry back where that is impossible.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the entry goes on to the queue, it is no error"
+    )]
     fn commit_in_memory(
         self: &Arc<Self>,
         entry: Entry,
