@@ -1,8 +1,8 @@
 //! Damage: one bit of each byte of a small store, one sector after the other, the file cut at every
 //! length. What is read is an error that says so, or the right answer.
 //!
-//! Of bytes that are zero, and of the rest too, only a sample is taken; `THUNDERHEAD_ROUNDS` says
-//! how much larger it is to be, and from 30 on it is everything.
+//! Every byte that is not zero is flipped; of the zeros, which are room and padding, one in 53.
+//! `THUNDERHEAD_ROUNDS` says how much more of them it is to be, and from 53 on it is everything.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -229,7 +229,7 @@ fn flip_bytes(sample: &Sample) -> Tally {
     let mut number = 0;
     for (at, byte) in bytes.iter().enumerate() {
         number += 1;
-        if !chosen(number, if *byte == 0 { 211 } else { 5 }) {
+        if !chosen(number, if *byte == 0 { 53 } else { 1 }) {
             continue;
         }
         let machine = sample.machine.fork();
