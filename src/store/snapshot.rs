@@ -9,7 +9,9 @@ use std::sync::Arc;
 /// The store as it was at one moment. Taking one is O(1), whatever the size of the store; cloning it
 /// too. It may be held as long as one likes, and read from any thread.
 ///
-/// What it reaches is not reused while it lives: [`Store::stats`] says who holds how much. It ends
+/// What it reaches is not reused while it lives: [`Store::stats`] says who holds how much. It also
+/// keeps in memory the commits that were there, and not yet in the tree, when it was taken: up to
+/// [`Options::journal_bytes`](crate::Options::journal_bytes), shared by all snapshots of the time. It ends
 /// with the process; open files are held while a snapshot lives.
 ///
 /// ```
