@@ -183,8 +183,7 @@ impl Counter {
                     return Ok(false);
                 }
             }
-            self.is_in_tree(&self.version.root, Expect::Root, usize::MAX, key)
-                .await
+            self.is_in_tree(&self.version.root, Expect::Root, key).await
         })
     }
 
@@ -332,18 +331,12 @@ impl Counter {
             let node = Interior::new(handle.bytes());
             let expect = Expect::Level(node.page.level() - 1);
             let pointer = node.pointer(child);
-            self.is_in_tree(&pointer, expect, usize::MAX, key).await
+            self.is_in_tree(&pointer, expect, key).await
         })
     }
 
     /// Whether a key is in or below a node, its runs considered.
-    async fn is_in_tree(
-        &self,
-        pointer: &PagePointer,
-        expect: Expect,
-        _depth: usize,
-        key: &[u8],
-    ) -> Result<bool> {
+    async fn is_in_tree(&self, pointer: &PagePointer, expect: Expect, key: &[u8]) -> Result<bool> {
         let (mut pointer, mut expect) = (*pointer, expect);
         if pointer.is_nothing() {
             return Ok(false);

@@ -766,12 +766,11 @@ impl<'e> Flush<'e> {
         for child in children.clone() {
             let child_end = lows.get(child + 1).map(Vec::as_slice).or(end);
             let mut batch = Batch::default();
-            for (run, slices) in contents.iter().filter(|(run, _)| run.pending[child] > 0) {
+            for (_, slices) in contents.iter().filter(|(run, _)| run.pending[child] > 0) {
                 let found = slices
                     .iter()
                     .find(|(slice, _)| slice.first_child <= child && child <= slice.last_child)
                     .ok_or_else(|| Error::corrupt("a run without the slice of a child"))?;
-                debug_assert!(run.pending[child] > 0);
                 let newer = found.1.batch(&lows[child], child_end);
                 let operators = &self.pages.operators;
                 batch = batch.then(newer, operators, &mut |payload| lost.push(payload.to_vec()));
