@@ -40,6 +40,8 @@ pub enum ErrorKind {
     OperatorMissing,
     /// The caller asked for the work to be stopped.
     Cancelled,
+    /// What is stored is not of the type as which it is read.
+    TypeMismatch,
 }
 
 /// Why an operation failed.
@@ -101,6 +103,11 @@ impl Error {
     /// An argument outside its limits.
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidArgument, message)
+    }
+
+    /// Something stored that is not of the type that was asked for.
+    pub(crate) fn type_mismatch(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::TypeMismatch, message)
     }
 
     /// The kind, for programs that react to it.

@@ -40,6 +40,7 @@
 //! | ranges of keys | [`KeyRange`], [`Prefix`] |
 //! | counting | [`Store::count`], [`Store::nth`], [`Store::len`] |
 //! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Transaction`] |
+//! | keys and values of other types than bytes | [`typed`] |
 //! | versions | [`Snapshot`] |
 //! | what it does, in numbers | [`Store::stats`] |
 //! | whether a file is whole | [`Store::verify`], [`inspect`] |
@@ -85,6 +86,7 @@ mod space;
 mod store;
 mod transaction;
 mod tree;
+pub mod typed;
 mod value;
 
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,95 @@
+//! [`EncodeKey`] and [`DecodeKey`]: what can be a key, in an order of its own.
+//!
+//! Two forms of the same key: *delimited*, where more may follow, and *last*, where nothing does.
+//! They differ only for what has no fixed length.
+
+use crate::error::{Error, Result};
+
+/// Something that can be looked up as a key.
+///
+/// Encoded keys compare as the values do, delimited ones also when anything follows them. No
+/// delimited encoding is the beginning of another one of the same type.
+pub trait EncodeKey {
+    /// The type as which it is stored: `String` for `str`.
+    type Stored: DecodeKey;
+
+    /// Appends the key in the form that more may follow.
+    fn append_delimited(&self, out: &mut Vec<u8>);
+
+    /// Appends the key in the form that nothing follows.
+    fn append_last(&self, out: &mut Vec<u8>) {
+        self.append_delimited(out);
+    }
+}
+
+/// Something that can be stored as a key, and read back.
+pub trait DecodeKey: EncodeKey<Stored = Self> + Sized {
+    /// What a table notes of the type of its keys, to refuse others: the same name, the same bytes.
+    fn type_name() -> String;
+
+    /// Takes a delimited key from the front. `None` if that is not what the bytes begin with.
+    fn take_delimited(bytes: &mut &[u8]) -> Option<Self>;
+
+    /// Reads a key that nothing follows. `None` if that is not what the bytes are.
+    fn read_last(mut bytes: &[u8]) -> Option<Self> {
+        Self::take_delimited(&mut bytes).filter(|_| bytes.is_empty())
+    }
+}
+
+/// The bytes of a key.
+///
+/// ```
+/// use thunderhead::typed::{decode_key, encode_key};
+///
+/// let earlier = encode_key(&("berlin", -5i32));
+/// let later = encode_key(&("berlin", 3i32));
+/// assert!(earlier < later);
+/// assert_eq!(decode_key::<(String, i32)>(&later)?, ("berlin".to_owned(), 3));
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
+pub fn encode_key<K: EncodeKey + ?Sized>(key: &K) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    key.append_last(&mut bytes);
+    bytes
+}
+
+/// The key that bytes are. Errors: `TypeMismatch` if they are none of that type.
+pub fn decode_key<K: DecodeKey>(bytes: &[u8]) -> Result<K> {
+    K::read_last(bytes).ok_or_else(|| {
+        Error::type_mismatch(format!(
+            "a key of {} bytes is not a {}",
+            bytes.len(),
+            K::type_name()
+        ))
+    })
+}
+
+/// What all keys begin with whose first parts are these: for [`Prefix`](crate::Prefix).
+///
+/// ```
+/// use thunderhead::{Prefix, Store, typed::{encode_key, prefix_of}};
+///
+/// let store = Store::in_memory()?;
+/// for (city, day) in [("bern", 1u32), ("bern", 2), ("berne", 1)] {
+///     store.put(encode_key(&(city, day)), "…").wait()?;
+/// }
+/// assert_eq!(store.count(Prefix(prefix_of(&("bern",)))).wait()?, 2);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
+pub fn prefix_of<K: EncodeKey + ?Sized>(first_parts: &K) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    first_parts.append_delimited(&mut bytes);
+    bytes
+}
+
+impl<K: EncodeKey + ?Sized> EncodeKey for &K {
+    type Stored = K::Stored;
+
+    fn append_delimited(&self, out: &mut Vec<u8>) {
+        (**self).append_delimited(out);
+    }
+
+    fn append_last(&self, out: &mut Vec<u8>) {
+        (**self).append_last(out);
+    }
+}
