@@ -39,7 +39,8 @@
 //! | reading | [`Store::get`], [`Store::get_with`], [`Store::get_part`], [`Store::range`], [`Range`] |
 //! | ranges of keys | [`KeyRange`], [`Prefix`] |
 //! | counting | [`Store::count`], [`Store::nth`], [`Store::len`] |
-//! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Transaction`] |
+//! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Batch`], [`Transaction`] |
+//! | writing what depends on what is there | [`Store::insert`], [`Store::put_if_absent`], [`Store::compare_exchange`], [`Store::update`], [`Store::pop_first`], [`Store::retain_in`], [`Transaction::extract_if`] |
 //! | keys and values of other types than bytes | [`typed`] |
 //! | versions | [`Snapshot`] |
 //! | what it does, in numbers | [`Store::stats`] |
@@ -91,8 +92,8 @@ mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Compaction, Durability, Entry, KeyRange, Maintenance, Operation, Options, Prefix, Range,
-    Snapshot, Statistics, Store, Transaction, Value,
+    Batch, Compaction, Durability, Entry, Exchanged, Extract, KeyRange, Maintenance, Operation,
+    Options, Prefix, Range, Snapshot, Statistics, Store, Transaction, Value,
 };
 pub use tree::MergeOperator;
 

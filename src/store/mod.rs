@@ -13,12 +13,15 @@
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
 //! | `operation` | what every call returns: to be awaited or waited for |
 //! | `transaction`, `bulk` | writing, small and large |
+//! | `batch` | writing without a transaction |
+//! | `modify` | writing what depends on what is there |
 //! | `commit`, `gate` | group commit, and who may write |
 //! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
 //! | `compact` | moving things together and giving the rest back |
 //! | `verify`, `statistics` | looking at a store |
 //! | `signal`, `random` | what the others need: waking each other, and salts |
 
+mod batch;
 mod bulk;
 mod checkpoint;
 mod commit;
@@ -29,6 +32,7 @@ mod job;
 mod key_range;
 mod maintenance;
 mod methods;
+mod modify;
 mod open;
 mod operation;
 mod options;
@@ -47,8 +51,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+pub use batch::Batch;
 pub use compact::Compaction;
 pub use key_range::{KeyRange, Prefix};
+pub use modify::{Exchanged, Extract};
 pub use operation::Operation;
 pub use options::{Durability, Maintenance, Options};
 pub use range::Range;

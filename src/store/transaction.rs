@@ -1,6 +1,7 @@
 //! [`Transaction`]: several operations that take effect together or not at all.
 
 use std::future::Future;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use super::bulk::Bulk;
@@ -11,6 +12,7 @@ use super::key_range::KeyRange;
 use super::maintenance::LoggedValue;
 use super::operation::Operation;
 use super::options::Durability;
+use super::range::Range;
 use super::reader::{Reader, check_key, half_open};
 use super::{Store, reading_methods};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,6 +24,9 @@ use crate::value::{Shape, VALUE_BYTES_MAX, ValueWriter};
 
 /// The largest operand of a merge, in bytes.
 pub(super) const OPERAND_BYTES_MAX: usize = 64 << 10;
+
+/// More than the memory of a transaction grows by with a delete: a chunk of its arena.
+const DELETE_MEMORY_BYTES_MAX: usize = 2 << 20;
 
 /// Operations that take effect together, or not at all when it is dropped.
 ///
@@ -48,7 +53,7 @@ pub struct Transaction {
 
 /// What a transaction wrote.
 pub(super) struct Writes {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
     pub(super) overlay: Arc<Mutex<Overlay>>,
     /// Off-tree values that it wrote.
     pub(super) values: Vec<(Address, LoggedValue)>,
@@ -57,11 +62,13 @@ pub(super) struct Writes {
     pub(super) bulk: Option<Bulk>,
     /// A spill was begun and not finished: part of the writes is in neither place.
     torn: bool,
-    inside: Option<Inside>,
+    /// The last key that was appended, while nothing was written after it.
+    appended: Option<Vec<u8>>,
+    pub(super) inside: Option<Inside>,
 }
 
 impl Writes {
-    fn new(core: &Arc<Core>, inside: Option<Inside>) -> Self {
+    pub(super) fn new(core: &Arc<Core>, inside: Option<Inside>) -> Self {
         Self {
             core: Arc::clone(core),
             overlay: Arc::new(Mutex::new(Overlay::new(USER_TREE))),
@@ -69,11 +76,12 @@ impl Writes {
             grows: false,
             bulk: None,
             torn: false,
+            appended: None,
             inside,
         }
     }
 
-    async fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+    pub(super) async fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         check_key(key)?;
         self.core.check_writable(true)?;
         self.grows = true;
@@ -125,14 +133,14 @@ impl Writes {
         Ok(written.value.to_payload().to_vec())
     }
 
-    fn delete(&mut self, key: &[u8]) -> Result<()> {
+    pub(super) fn delete(&mut self, key: &[u8]) -> Result<()> {
         check_key(key)?;
         self.core.check_writable(false)?;
         lock(&self.overlay).delete(key);
         Ok(())
     }
 
-    fn delete_range(&mut self, low: &[u8], end: Option<&[u8]>) -> Result<()> {
+    pub(super) fn delete_range(&mut self, low: &[u8], end: Option<&[u8]>) -> Result<()> {
         check_key(low)?;
         check_key(end.unwrap_or(&[]))?;
         self.core.check_writable(false)?;
@@ -140,7 +148,7 @@ impl Writes {
         Ok(())
     }
 
-    fn merge(&mut self, key: &[u8], operator: &str, operand: &[u8]) -> Result<()> {
+    pub(super) fn merge(&mut self, key: &[u8], operator: &str, operand: &[u8]) -> Result<()> {
         check_key(key)?;
         self.core.check_writable(true)?;
         if operand.len() > OPERAND_BYTES_MAX {
@@ -156,7 +164,7 @@ impl Writes {
     }
 
     /// A value is filled in place where it fits a leaf.
-    async fn put_reserved(
+    pub(super) async fn put_reserved(
         &mut self,
         key: &[u8],
         length: usize,
@@ -187,12 +195,21 @@ impl Writes {
     }
 
     /// Sends what exceeds the memory of a transaction to the disk.
-    async fn spill_if_large(&mut self) -> Result<()> {
-        let bytes = lock(&self.overlay).memory_bytes();
-        if bytes > self.core.options.transaction_bytes {
+    pub(super) async fn spill_if_large(&mut self) -> Result<()> {
+        if self.is_large() {
             self.spill().await?;
         }
         Ok(())
+    }
+
+    /// Whether it exceeds the memory of a transaction.
+    pub(super) fn is_large(&self) -> bool {
+        lock(&self.overlay).memory_bytes() > self.core.options.transaction_bytes
+    }
+
+    /// Whether the log takes it: more goes straight into the tree.
+    pub(super) fn is_logged(&self) -> bool {
+        self.bulk.is_none() && lock(&self.overlay).bytes() <= self.core.logged_bytes_max()
     }
 
     async fn spill(&mut self) -> Result<()> {
@@ -222,7 +239,7 @@ impl Writes {
         }
     }
 
-    async fn commit(mut self, durability: Durability) -> Result<SequenceNumber> {
+    pub(super) async fn commit(mut self, durability: Durability) -> Result<SequenceNumber> {
         let urgency = if self.grows {
             Urgency::Ordinary
         } else {
@@ -231,8 +248,7 @@ impl Writes {
         self.check_whole()?;
         self.core.check_writable(self.grows)?;
         self.core.wait_for_room().await?;
-        let bytes = lock(&self.overlay).bytes();
-        if self.bulk.is_some() || bytes > self.core.logged_bytes_max() {
+        if !self.is_logged() {
             self.spill().await?;
             let Some(bulk) = self.bulk.take() else {
                 return self.core.sync().await;
@@ -382,7 +398,33 @@ impl Transaction {
         })
     }
 
+    /// The greatest key of all, where it is known without looking.
+    pub(super) fn appended(&self) -> Option<&[u8]> {
+        self.writes.appended.as_deref()
+    }
+
+    /// A key that was just put is greater than all others.
+    pub(super) fn note_appended(&mut self, key: &[u8]) {
+        self.writes.appended = Some(key.to_vec());
+    }
+
+    /// Whether deleting a key may spill.
+    pub(super) fn may_spill(&self) -> bool {
+        let bytes = lock(&self.writes.overlay).memory_bytes();
+        bytes + DELETE_MEMORY_BYTES_MAX > self.writes.core.options.transaction_bytes
+    }
+
+    /// A range that does not borrow the transaction. It must be gone before anything spills.
+    pub(super) fn detached_range(
+        &self,
+        low: Bound<Vec<u8>>,
+        high: Bound<Vec<u8>>,
+    ) -> Range<'static> {
+        self.reader.range(low, high)
+    }
+
     async fn spill_if_large(&mut self) -> Result<()> {
+        self.writes.appended = None;
         self.writes.spill_if_large().await?;
         if let Some(bulk) = &self.writes.bulk {
             self.reader.fixed = Some(bulk.view());

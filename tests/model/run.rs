@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use thunderhead::disk::{AssertingDisk, FileDiskOptions, Ledger, MemoryDisk};
 use thunderhead::{MergeOperator, Options, Snapshot, Store, Transaction};
 
-use crate::script::{Content, Inside, Read, Step, Write};
+use crate::script::{Content, Inside, Modify, Read, Step, Write};
 
 pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 pub type Outcome<T = ()> = Result<T, String>;
@@ -176,6 +176,166 @@ macro_rules! write_to {
     }};
 }
 
+/// Whether an entry is one of those that a retaining or extracting step is about.
+fn chosen(number: u8, key: &[u8], value: &[u8]) -> bool {
+    let last = key.last().unwrap_or(&0);
+    (last ^ number ^ value.len() as u8) & 3 == 0
+}
+
+fn updated(before: Option<&[u8]>, number: u8) -> Option<Vec<u8>> {
+    let mut after = before.unwrap_or_default().to_vec();
+    after.truncate(after.len() / 2);
+    after.extend(operand(number));
+    (!after.is_empty()).then_some(after)
+}
+
+/// Does what depends on what is there to a store or a transaction, and to the map; compares what
+/// both give.
+macro_rules! modify {
+    ($target:expr, $setup:expr, $map:expr, $modify:expr) => {{
+        let (target, setup, map) = ($target, $setup, $map);
+        let plain = |entry: Option<(Vec<u8>, thunderhead::Value)>| {
+            entry.map(|(key, value)| (key, value.to_vec()))
+        };
+        match $modify {
+            Modify::Insert(key, content) => {
+                let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
+                let found = target.insert(key, &bytes).wait().map_err(told)?;
+                let expected = map.insert(key.clone(), bytes);
+                same(found.as_deref(), expected.as_deref())
+            }
+            Modify::Remove(key) => {
+                let key = &setup.keys[*key];
+                let found = target.remove(key).wait().map_err(told)?;
+                same(found.as_deref(), map.remove(key).as_deref())
+            }
+            Modify::PutIfAbsent(key, content) => {
+                let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
+                let found = target.put_if_absent(key, &bytes).wait().map_err(told)?;
+                same(found.as_deref(), map.get(key).map(Vec::as_slice))?;
+                map.entry(key.clone()).or_insert(bytes);
+                Ok(())
+            }
+            Modify::CompareExchange(key, right, new) => {
+                let key = &setup.keys[*key];
+                let before = map.get(key).cloned();
+                let expected = match right {
+                    true => before.clone(),
+                    false => Some(b"something that nobody puts".to_vec()),
+                };
+                let new = new.map(bytes_of);
+                let found = target.compare_exchange(key, expected.as_deref(), new.as_deref());
+                let found = found.wait().map_err(told)?;
+                match found {
+                    Ok(()) => same(expected, before)?,
+                    Err(found) => {
+                        same(*right, false)?;
+                        return same(found.as_deref(), before.as_deref());
+                    }
+                }
+                match new {
+                    Some(new) => map.insert(key.clone(), new),
+                    None => map.remove(key),
+                };
+                Ok(())
+            }
+            Modify::Update(key, number) => {
+                let key = &setup.keys[*key];
+                let update = |before: Option<&[u8]>| updated(before, *number);
+                let found = target.update(key, update).wait().map_err(told)?;
+                let expected = update(map.get(key).map(Vec::as_slice));
+                match &expected {
+                    Some(after) => map.insert(key.clone(), after.clone()),
+                    None => map.remove(key),
+                };
+                same(found.as_deref(), expected.as_deref())
+            }
+            Modify::PopFirst => {
+                let found = target.pop_first().wait().map_err(told)?;
+                same(plain(found), map.pop_first())
+            }
+            Modify::PopLast => {
+                let found = target.pop_last().wait().map_err(told)?;
+                same(plain(found), map.pop_last())
+            }
+            Modify::RetainIn(low, high, number) => {
+                let bounds = setup.bounds(*low, *high);
+                let keep = |key: &[u8], value: &[u8]| !chosen(*number, key, value);
+                let found = target.retain_in(bounds, keep).wait().map_err(told)?;
+                let gone: Vec<_> = between(map, bounds)
+                    .into_iter()
+                    .filter(|(key, value)| chosen(*number, key, value))
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                gone.iter().for_each(|key| drop(map.remove(key)));
+                same(found, gone.len() as u64)
+            }
+            Modify::ExtractIf(low, high, number) => {
+                let bounds = setup.bounds(*low, *high);
+                let take = |key: &[u8], value: &[u8]| chosen(*number, key, value);
+                let expected: Vec<_> = between(map, bounds)
+                    .into_iter()
+                    .filter(|(key, value)| take(key, value))
+                    .map(|(key, value)| (key.clone(), value.clone()))
+                    .collect();
+                expected.iter().for_each(|(key, _)| drop(map.remove(key)));
+                let found = Extracts::extracted(target, bounds, take)?;
+                same(found, expected)
+            }
+        }
+        .map_err(|message| format!("{:?}: {message}", $modify))
+    }};
+}
+
+type Bounds<'b> = (Bound<&'b [u8]>, Bound<&'b [u8]>);
+type Plain = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Stores give all at once, transactions one after the other.
+trait Extracts {
+    fn extracted(
+        self,
+        range: Bounds<'_>,
+        take: impl FnMut(&[u8], &[u8]) -> bool + Send,
+    ) -> Outcome<Plain>;
+}
+
+impl Extracts for &Store {
+    fn extracted(
+        self,
+        range: Bounds<'_>,
+        take: impl FnMut(&[u8], &[u8]) -> bool + Send,
+    ) -> Outcome<Plain> {
+        let found = self.extract_if(range, take).wait().map_err(told)?;
+        let plain = found.into_iter().map(|(key, value)| (key, value.to_vec()));
+        Ok(plain.collect())
+    }
+}
+
+impl Extracts for &mut Transaction {
+    fn extracted(
+        self,
+        range: Bounds<'_>,
+        take: impl FnMut(&[u8], &[u8]) -> bool + Send,
+    ) -> Outcome<Plain> {
+        let found = self.extract_if(range, take);
+        let plain = found.map(|entry| entry.map(|(key, value)| (key, value.to_vec())));
+        plain.collect::<Result<_, _>>().map_err(told)
+    }
+}
+
+fn modify_store(setup: &Setup, store: &Store, map: &mut Map, modify: &Modify) -> Outcome {
+    modify!(store, setup, map, modify)
+}
+
+fn modify_in(
+    setup: &Setup,
+    transaction: &mut Transaction,
+    map: &mut Map,
+    modify: &Modify,
+) -> Outcome {
+    modify!(transaction, setup, map, modify)
+}
+
 /// Whatever can be read: a store, a snapshot, a transaction.
 pub trait Readable {
     fn check(&self, setup: &Setup, map: &Map, read: &Read) -> Outcome;
@@ -334,6 +494,27 @@ fn step(
             apply(map, setup, write);
             Ok(())
         }
+        Step::Modify(modify, durability) => {
+            modify_store(setup, &open.with_durability(*durability), map, modify)
+        }
+        Step::Batch {
+            writes,
+            durability,
+            commit,
+        } => {
+            let mut batch = open.batch();
+            batch.set_durability(*durability);
+            for write in writes {
+                write_to!(&mut batch, setup, write)?;
+            }
+            open.check(setup, map, &Read::Len)?;
+            if *commit {
+                let sequence = batch.commit().wait().map_err(told)?;
+                same(open.sequence(), sequence)?;
+                writes.iter().for_each(|write| apply(map, setup, write));
+            }
+            Ok(())
+        }
         Step::Transaction {
             inside,
             durability,
@@ -345,6 +526,18 @@ fn step(
             for inside in inside {
                 match inside {
                     Inside::Read(read) => transaction.check(setup, &own, read)?,
+                    Inside::Modify(modify) => {
+                        modify_in(setup, &mut transaction, &mut own, modify)?;
+                    }
+                    Inside::Append(key, content) => {
+                        let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
+                        let found = transaction.append(key, &bytes).wait().is_ok();
+                        let last = own.last_key_value();
+                        same(found, last.is_none_or(|(last, _)| key > last))?;
+                        if found {
+                            own.insert(key.clone(), bytes);
+                        }
+                    }
                     Inside::Write(write) => {
                         write_to!(&mut transaction, setup, write)?;
                         apply(&mut own, setup, write);

@@ -10,6 +10,13 @@ use thunderhead::Durability;
 #[derive(Clone, Debug)]
 pub enum Step {
     Write(Write, Durability),
+    Modify(Modify, Durability),
+    /// Writes that are gathered without a transaction.
+    Batch {
+        writes: Vec<Write>,
+        durability: Durability,
+        commit: bool,
+    },
     Transaction {
         inside: Vec<Inside>,
         durability: Durability,
@@ -33,6 +40,8 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub enum Inside {
     Write(Write),
+    Modify(Modify),
+    Append(usize, Content),
     Read(Read),
 }
 
@@ -44,6 +53,23 @@ pub enum Write {
     DeleteRange(Bound<usize>, Bound<usize>),
     /// With the first or the second operator.
     Merge(usize, bool, u8),
+}
+
+/// What depends on what is there.
+#[derive(Clone, Debug)]
+pub enum Modify {
+    Insert(usize, Content),
+    Remove(usize),
+    PutIfAbsent(usize, Content),
+    /// Whether what is there is expected, and what takes its place.
+    CompareExchange(usize, bool, Option<Content>),
+    /// What is there, cut to half and this appended; empty is none.
+    Update(usize, u8),
+    PopFirst,
+    PopLast,
+    /// Whether an entry stays depends on this and its last byte.
+    RetainIn(Bound<usize>, Bound<usize>, u8),
+    ExtractIf(Bound<usize>, Bound<usize>, u8),
 }
 
 /// A value: a length and what it is filled with.
@@ -122,11 +148,21 @@ impl Shape {
         let ranges = random.u32(..3);
         (0..self.steps)
             .map(|_| match random.u32(..100) {
-                0..=44 => Step::Write(self.write(random, ranges), durability(random)),
+                0..=35 => Step::Write(self.write(random, ranges), durability(random)),
+                36..=41 => Step::Modify(self.modify(random), durability(random)),
+                42..=44 => Step::Batch {
+                    writes: (0..random.usize(..12))
+                        .map(|_| self.write(random, ranges))
+                        .collect(),
+                    durability: durability(random),
+                    commit: random.u8(..4) > 0,
+                },
                 45..=54 => Step::Transaction {
                     inside: (0..random.usize(..12))
-                        .map(|_| match random.u8(..3) {
-                            0 => Inside::Read(self.read(random)),
+                        .map(|_| match random.u8(..9) {
+                            0..=2 => Inside::Read(self.read(random)),
+                            3 => Inside::Modify(self.modify(random)),
+                            4 => Inside::Append(self.key(random), self.content(random)),
                             _ => Inside::Write(self.write(random, ranges)),
                         })
                         .collect(),
@@ -187,6 +223,33 @@ impl Shape {
                 }
             }
             _ => Write::Put(self.key(random), self.content(random)),
+        }
+    }
+
+    fn modify(&self, random: &mut Rng) -> Modify {
+        match random.u8(..9) {
+            0 => Modify::Insert(self.key(random), self.content(random)),
+            1 => Modify::Remove(self.key(random)),
+            2 => Modify::PutIfAbsent(self.key(random), self.content(random)),
+            3 => {
+                let new = random.bool().then(|| self.content(random));
+                Modify::CompareExchange(self.key(random), random.bool(), new)
+            }
+            4 => Modify::Update(self.key(random), random.u8(..)),
+            5 => Modify::PopFirst,
+            6 => Modify::PopLast,
+            number => {
+                let low = self.key(random);
+                let high = (low + random.usize(..4)).min(self.keys.len() - 1);
+                let (low, high) = match random.u8(..4) {
+                    0 => (self.bound(random), self.bound(random)),
+                    _ => (Bound::Included(low), Bound::Included(high)),
+                };
+                match number {
+                    7 => Modify::RetainIn(low, high, random.u8(..)),
+                    _ => Modify::ExtractIf(low, high, random.u8(..)),
+                }
+            }
         }
     }
 

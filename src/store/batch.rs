@@ -1,0 +1,151 @@
+//! [`Batch`]: writes that are gathered without a transaction, and committed together.
+
+use std::future::Future;
+
+use super::Store;
+use super::gate::Pass;
+use super::key_range::KeyRange;
+use super::operation::Operation;
+use super::options::Durability;
+use super::reader::half_open;
+use super::transaction::Writes;
+use crate::error::Result;
+use crate::format::SequenceNumber;
+
+/// Writes that take effect together, or not at all when it is dropped.
+///
+/// Unlike a [`Transaction`](crate::Transaction) it reads nothing and keeps nobody waiting while it is
+/// gathered: any number of them can be filled at the same time, and their commits share writes and
+/// syncs. Later operations win over earlier ones. Its memory is bounded by
+/// [`Options::transaction_bytes`](crate::Options::transaction_bytes): past that it waits until no
+/// transaction is open, and from then on it is one to all others.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// let mut batch = store.batch();
+/// batch.delete_range("2025-".."2026-").wait()?;
+/// batch.put("2026-01-01", "…").wait()?;
+/// batch.commit().wait()?;
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
+pub struct Batch {
+    writes: Writes,
+    durability: Durability,
+}
+
+impl Batch {
+    /// Puts a value. One that is too large for a leaf is written to the disk right away.
+    pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+        value: V,
+    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'_, K, V>> {
+        Operation::new(async move {
+            self.writes.put(key.as_ref(), value.as_ref()).await?;
+            self.spill_if_large().await
+        })
+    }
+
+    /// Puts a value of a known length that a function fills in place.
+    pub fn put_reserved<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) + Send,
+    ) -> Operation<impl Future<Output = Result<()>> + Send> {
+        Operation::new(async move {
+            self.writes.put_reserved(key.as_ref(), length, fill).await?;
+            self.spill_if_large().await
+        })
+    }
+
+    /// Deletes a key. No error if there is none.
+    pub fn delete<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'_, K>> {
+        Operation::new(async move {
+            self.writes.delete(key.as_ref())?;
+            self.spill_if_large().await
+        })
+    }
+
+    /// Deletes all keys of a range. O(1) here; the store does the work in the background.
+    pub fn delete_range(
+        &mut self,
+        range: impl KeyRange,
+    ) -> Operation<impl Future<Output = Result<()>> + Send> {
+        let (low, high) = range.to_bounds();
+        let range = half_open(low, high);
+        Operation::new(async move {
+            if let Some((low, end)) = range {
+                self.writes.delete_range(&low, end.as_deref())?;
+            }
+            self.spill_if_large().await
+        })
+    }
+
+    /// Merges an operand into the value of a key, by an operator that was registered.
+    pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+        operator: &str,
+        operand: V,
+    ) -> Operation<impl Future<Output = Result<()>> + Send> {
+        Operation::new(async move {
+            self.writes
+                .merge(key.as_ref(), operator, operand.as_ref())?;
+            self.spill_if_large().await
+        })
+    }
+
+    /// What the commit will be if nobody says otherwise: see [`Durability`].
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
+    }
+
+    /// Makes all of it take effect at once; gives the sequence of the commit. Dropping the future
+    /// after its first poll does not call the commit back.
+    pub fn commit(self) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
+        let Self {
+            mut writes,
+            durability,
+        } = self;
+        Operation::new(async move {
+            writes.core.wait_for_room().await?;
+            if writes.inside.is_none() {
+                let inside = match writes.is_logged() {
+                    true => writes.core.gate.enter(Pass::Shared).await,
+                    false => writes.core.enter_alone().await,
+                };
+                writes.inside = Some(inside);
+            }
+            writes.commit(durability).await
+        })
+    }
+
+    async fn spill_if_large(&mut self) -> Result<()> {
+        if self.writes.inside.is_none() && self.writes.is_large() {
+            self.writes.inside = Some(self.writes.core.enter_alone().await);
+        }
+        self.writes.spill_if_large().await
+    }
+}
+
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// An empty batch.
+    pub fn batch(&self) -> Batch {
+        Batch {
+            writes: Writes::new(&self.shared.core, None),
+            durability: self.durability,
+        }
+    }
+}
