@@ -36,7 +36,7 @@
 //! | for | see |
 //! | --- | --- |
 //! | opening, and what can be set | [`Options`], [`Store::open`] |
-//! | reading | [`Store::get`], [`Store::get_with`], [`Store::get_part`], [`Store::range`], [`Range`] |
+//! | reading | [`Store::get`], [`Store::get_many`], [`Store::get_with`], [`Store::get_part`], [`Store::range`], [`Range`] |
 //! | ranges of keys | [`KeyRange`], [`Prefix`] |
 //! | counting | [`Store::count`], [`Store::nth`], [`Store::len`] |
 //! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Batch`], [`Transaction`] |

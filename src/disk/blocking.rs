@@ -4,10 +4,12 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
+
+use pin_project_lite::pin_project;
 
 thread_local! {
     static WAITING: Cell<bool> = const { Cell::new(false) };
@@ -56,6 +58,31 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             thread::park();
         }
     })
+}
+
+pin_project! {
+    /// See [`overlapping`].
+    pub(crate) struct Overlapping<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+/// Has the blocking calls of a future done by others although somebody waits for it: for one that
+/// asks for several things at once.
+pub(crate) fn overlapping<F: Future>(future: F) -> Overlapping<F> {
+    Overlapping { future }
+}
+
+impl<F: Future> Future for Overlapping<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let _waiting = Waiting {
+            before: WAITING.replace(false),
+        };
+        self.project().future.poll(context)
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ mod simulated;
 
 #[cfg(any(test, feature = "simulation"))]
 pub use asserting::{AssertingDisk, Ledger};
-pub(crate) use blocking::{block_on, in_blocking_face};
+pub(crate) use blocking::{block_on, in_blocking_face, overlapping};
 pub use file::{FileDisk, FileDiskOptions};
 #[cfg(feature = "mapped")]
 pub use mapped::MappedDisk;

@@ -17,6 +17,19 @@ macro_rules! reading_methods {
             $crate::store::Operation::new(async move { self.reader.get(key.as_ref()).await })
         }
 
+        /// The values of some keys, in their order, all as of one moment. What is not in memory is
+        /// read from the disk as many at a time as it can serve: on a slow one, much faster than
+        /// one after the other.
+        pub fn get_many<K: AsRef<[u8]> + Send + Sync>(
+            &self,
+            keys: impl IntoIterator<Item = K>,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<Vec<Option<$crate::store::Value>>>> + Send,
+        > {
+            let keys: Vec<K> = keys.into_iter().collect();
+            $crate::store::Operation::new(async move { self.reader.get_many(&keys).await })
+        }
+
         /// Lends the value of a key to a function; `None` if there is none. Nothing is copied or
         /// allocated when the value is in its leaf. The function should be short: memory that is
         /// given up meanwhile is not reused before it returns.

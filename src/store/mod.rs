@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | `core` | what all handles of an open store share |
 //! | `options`, `open` | how a store is opened, and what recovery does |
-//! | `reader`, `range`, `key_range`, `snapshot`, `value` | reading |
+//! | `reader`, `many`, `range`, `key_range`, `snapshot`, `value` | reading |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
 //! | `operation` | what every call returns: to be awaited or waited for |
 //! | `transaction`, `bulk` | writing, small and large |
@@ -31,6 +31,7 @@ mod gate;
 mod job;
 mod key_range;
 mod maintenance;
+mod many;
 mod methods;
 mod modify;
 mod open;

@@ -117,7 +117,7 @@ impl Reader {
     }
 
     /// A view to find off-tree values by: their extents must not be reused while they are read.
-    fn held(&self) -> Self {
+    pub(super) fn held(&self) -> Self {
         match &self.fixed {
             Some(_) => self.clone(),
             None => Self {

@@ -371,6 +371,13 @@ macro_rules! readable {
                         let found = self.get(key).wait().map_err(told)?;
                         same(found.as_deref(), map.get(key).map(Vec::as_slice))
                     }
+                    Read::GetMany(keys) => {
+                        let keys = keys.iter().map(|key| &setup.keys[*key]);
+                        let found = self.get_many(keys.clone()).wait().map_err(told)?;
+                        let found: Vec<_> = found.iter().map(Option::as_deref).collect();
+                        let expected = keys.map(|key| map.get(key).map(Vec::as_slice));
+                        same(found, expected.collect())
+                    }
                     Read::GetWith(key) => {
                         let key = &setup.keys[*key];
                         let found = self.get_with(key, <[u8]>::to_vec).wait().map_err(told)?;

@@ -79,6 +79,7 @@ pub struct Content(pub usize, pub u8);
 #[derive(Clone, Debug)]
 pub enum Read {
     Get(usize),
+    GetMany(Vec<usize>),
     GetWith(usize),
     GetPart(usize, u64, usize),
     ValueLength(usize),
@@ -255,7 +256,8 @@ impl Shape {
 
     fn read(&self, random: &mut Rng) -> Read {
         match random.u8(..14) {
-            0 | 1 => Read::Get(self.key(random)),
+            0 => Read::Get(self.key(random)),
+            1 => Read::GetMany((0..random.usize(..20)).map(|_| self.key(random)).collect()),
             2 => Read::GetWith(self.key(random)),
             3 => {
                 let length = self.content(random).0;
