@@ -33,6 +33,12 @@ pub trait KeyRange {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Prefix<K>(pub K);
 
+impl<R: KeyRange + ?Sized> KeyRange for &R {
+    fn to_bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+        (**self).to_bounds()
+    }
+}
+
 fn included<K: AsRef<[u8]>>(key: &K) -> Bound<Vec<u8>> {
     Bound::Included(key.as_ref().to_vec())
 }
