@@ -33,6 +33,9 @@
 //!
 //! # Where to look
 //!
+//! [`guide`] has chapters on durability, on memory, on sizing keys and values, on waiting and awaiting,
+//! and for those who come from another store.
+//!
 //! | for | see |
 //! | --- | --- |
 //! | opening, and what can be set | [`Options`], [`Store::open`] |
@@ -80,6 +83,7 @@ pub mod format;
 #[cfg(any(test, feature = "simulation"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod guide;
 pub mod inspect;
 mod log;
 mod snapshot;
