@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::cursor::{Cursor, Direction, Start, Stop};
-use super::version::Version;
+use super::version::{Layered, Version};
 use crate::error::{Error, Result};
 use crate::format::record::Tag;
 use crate::space::PendingItem;
@@ -21,18 +19,14 @@ pub(crate) async fn each_entry(
     end: &[u8],
     mut visit: impl FnMut(&[u8], Tag, &[u8]) -> Result<()> + Send,
 ) -> Result<()> {
-    let mut cursor = Cursor::new(
-        Arc::clone(version),
-        SmallVec::new(),
-        Direction::Forward,
-        Start::At(low.to_vec()),
-    );
+    let over = Layered::whole(Arc::clone(version));
+    let mut cursor = Cursor::new(Direction::Forward, Start::At(low.to_vec()));
     // What a step asked for stays in memory until the step is done, however small the cache.
     let mut loaded = Vec::new();
     loop {
-        match cursor.step()? {
+        match cursor.step(&over)? {
             Stop::Entry if cursor.key() < end => {
-                let (tag, payload) = cursor.stored();
+                let (tag, payload) = cursor.stored(&over);
                 visit(cursor.key(), tag, payload)?;
                 loaded.clear();
             }

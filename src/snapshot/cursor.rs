@@ -1,27 +1,29 @@
 //! Cursors: keys in order, in either direction, over the tree and everything newer than it.
 //!
 //! A cursor stands on a leaf and on what is pending for that leaf: slices of journals on the way
-//! down, root journals, the memory of a transaction. Where nothing is pending it walks the leaf's
-//! slots; else it merges, lazily, one key a step. At the end of a leaf it goes down again, to the
-//! neighbour. No I/O happens here: [`Stop::Need`] asks for a page, and the step is tried again.
+//! down, root journals, the memory of a transaction. Each of these *sources* knows between which
+//! slots of the leaf, or on which, its next key stands: its *rank*. So where nothing is pending next,
+//! a step compares two numbers and reads a slot; keys are compared only where two sources stand
+//! between the same slots. At the end of a leaf the cursor goes down again, to the neighbour. No I/O
+//! happens here: [`Stop::Need`] asks for a page, and the step is tried again.
 
 use std::cmp::Ordering;
-use std::ops::Range;
-use std::sync::Arc;
+use std::ops::{Bound, Range};
 
 use smallvec::SmallVec;
 
 use super::get::{Lookup, ask_journal, fold_chains};
-use super::version::{Layer, Version};
+use super::version::Layered;
 use crate::cache::{Handle, pin};
 use crate::error::Result;
+use crate::format::PagePointer;
 use crate::format::record::Tag;
-use crate::format::{PagePointer, SequenceNumber};
-use crate::tree::journal::{Journal, JournalPosition};
+use crate::tree::journal::JournalPosition;
+use crate::tree::key_buffer::KeyBuffer;
 use crate::tree::merge::needs_below;
 use crate::tree::page::Page;
 use crate::tree::pages::Expect;
-use crate::tree::reach::{Reach, Reached, Seek, reach};
+use crate::tree::reach::{Reached, Seek, reach};
 use crate::tree::search::Chains;
 use crate::tree::slice::Slice;
 
@@ -53,61 +55,76 @@ pub(crate) enum Stop {
     Need(PagePointer, Expect),
 }
 
+/// Where a key stands among the slots of a leaf, so that nearer keys have smaller ranks: odd on a
+/// slot, even between two.
+type Rank = i32;
+
+/// The rank of what has no further key within the bounds of the leaf.
+const ENDED: Rank = Rank::MAX;
+
 enum From {
+    /// One of the journals of what the cursor goes over.
     Journal {
-        journal: Arc<Journal>,
-        bound: SequenceNumber,
+        index: usize,
         at: Option<JournalPosition>,
     },
     /// `at`: going forward, the next slot; going backward, the slots still before it.
-    Slice {
-        handle: Handle,
-        at: usize,
-    },
-    Leaf {
-        handle: Handle,
-        at: usize,
-    },
+    Slice { handle: Handle, at: usize },
 }
 
-/// One of the sorted things that a cursor merges.
+/// One of the sorted things that a cursor merges with a leaf.
 struct Source {
     from: From,
-    /// The key that it has next, unless it ended.
-    key: Vec<u8>,
-    ended: bool,
-    /// Pages: the tag and the place of the payload of the slot on which it stands.
-    tag: Tag,
-    payload: Range<usize>,
+    rank: Rank,
     /// The cursor is on its key.
     standing: bool,
-}
-
-struct Place {
-    reach: Reach,
-    /// Newest first; a leaf comes last.
-    sources: SmallVec<[Source; 4]>,
-    /// Range deletes may hide what older sources have.
-    has_range_deletes: bool,
 }
 
 /// Where the value of the current entry is.
 enum Held {
     Nothing,
-    /// At a place in a leaf, which is the last source.
     Leaf(Range<usize>),
+    /// In the slice of a source.
+    Slice(usize, Range<usize>),
+    /// In a journal.
+    Journal(usize, JournalPosition),
     /// In the cursor's buffer.
     Buffer,
 }
 
-/// Walks over the entries of a version.
-pub(crate) struct Cursor {
-    version: Arc<Version>,
-    layers: SmallVec<[Layer; 3]>,
+/// A leaf and how far a cursor is in it.
+struct Place {
     direction: Direction,
+    /// `None` before the first leaf, and in an empty tree.
+    leaf: Option<Handle>,
+    slots: usize,
+    /// Going forward, the next slot; going backward, the slots still before it.
+    at: usize,
+    /// Where the leaf ends in the direction of the cursor, unless it is the outermost one: going
+    /// forward, the first key past it; going backward, its first.
+    bound: KeyBuffer,
+    bounded: bool,
+}
+
+/// Walks over the entries of a version. It keeps its place only; what it goes over is told to it at
+/// every step, and is the same each time.
+pub(crate) struct Cursor {
     start: Start,
-    place: Option<Place>,
-    key: Vec<u8>,
+    place: Place,
+    /// The place is to be found, from `start` on.
+    leaving: bool,
+    /// Newest first: journals, for the life of the cursor, then the slices for the leaf.
+    sources: SmallVec<[Source; 6]>,
+    /// How many of them are journals, once these were found.
+    journals: Option<usize>,
+    /// The smallest rank of a source.
+    nearest: Rank,
+    /// Range deletes may hide what older sources have.
+    has_range_deletes: bool,
+    key: KeyBuffer,
+    has_key: bool,
+    /// For keys that are compared with `key`, or looked for in the leaf.
+    other: KeyBuffer,
     tag: Tag,
     held: Held,
     buffer: Vec<u8>,
@@ -115,20 +132,26 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// A cursor over a version under some layers, newest first.
-    pub(crate) fn new(
-        version: Arc<Version>,
-        layers: SmallVec<[Layer; 3]>,
-        direction: Direction,
-        start: Start,
-    ) -> Self {
+    /// A cursor that begins somewhere.
+    pub(crate) fn new(direction: Direction, start: Start) -> Self {
         Self {
-            version,
-            layers,
-            direction,
             start,
-            place: None,
-            key: Vec::new(),
+            place: Place {
+                direction,
+                leaf: None,
+                slots: 0,
+                at: 0,
+                bound: KeyBuffer::new(),
+                bounded: false,
+            },
+            leaving: true,
+            sources: SmallVec::new(),
+            journals: None,
+            nearest: ENDED,
+            has_range_deletes: false,
+            key: KeyBuffer::new(),
+            has_key: false,
+            other: KeyBuffer::new(),
             tag: Tag::Inline,
             held: Held::Nothing,
             buffer: Vec::new(),
@@ -137,288 +160,348 @@ impl Cursor {
     }
 
     /// The key of the entry on which the cursor stopped.
+    #[inline]
     pub(crate) fn key(&self) -> &[u8] {
-        &self.key
+        self.key.as_slice()
     }
 
     /// What is stored for it.
-    pub(crate) fn stored(&self) -> (Tag, &[u8]) {
-        let payload = match (&self.held, &self.place) {
-            (Held::Leaf(payload), Some(place)) => match place.sources.last() {
-                Some(Source {
-                    from: From::Leaf { handle, .. },
-                    ..
-                }) => &handle.bytes()[payload.clone()],
-                _ => &[],
+    #[inline]
+    pub(crate) fn stored<'s>(&'s self, over: &'s Layered) -> (Tag, &'s [u8]) {
+        let payload = match &self.held {
+            Held::Leaf(payload) => self
+                .place
+                .leaf
+                .as_ref()
+                .map_or(&[][..], |leaf| &leaf.bytes()[payload.clone()]),
+            Held::Slice(index, payload) => match &self.sources[*index].from {
+                From::Slice { handle, .. } => &handle.bytes()[payload.clone()],
+                From::Journal { .. } => &[],
             },
-            _ => &self.buffer,
+            Held::Journal(index, position) => over.journal(*index).0.entry(*position).payload,
+            Held::Buffer => &self.buffer,
+            Held::Nothing => &[],
         };
         (self.tag, payload)
     }
 
+    /// From where on the cursor has still to go. `given`: not at the key itself. Between the last
+    /// entry and the end of a step that did not come to one, this may be a key without an entry.
+    #[inline]
+    pub(crate) fn frontier(&self, given: bool) -> Bound<&[u8]> {
+        match (self.has_key, given, &self.start) {
+            (true, true, _) => Bound::Excluded(self.key()),
+            (true, false, _) => Bound::Included(self.key()),
+            (false, _, Start::Outermost) => Bound::Unbounded,
+            (false, _, Start::At(key)) => Bound::Included(key),
+            (false, _, Start::Past(key)) => Bound::Excluded(key),
+        }
+    }
+
     /// Goes to the next entry.
     #[inline]
-    pub(crate) fn step(&mut self) -> Result<Stop> {
-        if self.ended {
-            return Ok(Stop::End);
-        }
+    pub(crate) fn step(&mut self, over: &Layered) -> Result<Stop> {
         loop {
-            if self.place.is_none()
-                && let Some((pointer, expect)) = self.enter()?
-            {
-                return Ok(Stop::Need(pointer, expect));
-            }
-            if self.advance()? {
+            // Most entries of a leaf have nothing pending.
+            let rank = self.place.rank();
+            if rank < self.nearest && !self.has_range_deletes {
+                self.take_slot();
                 return Ok(Stop::Entry);
             }
-            if !self.leave() {
+            if self.nearest != ENDED || rank != ENDED {
+                if self.merge(over, rank) {
+                    return Ok(Stop::Entry);
+                }
+                continue;
+            }
+            if self.ended || !self.leave() {
                 self.ended = true;
                 return Ok(Stop::End);
+            }
+            if let Some((pointer, expect)) = self.enter(over)? {
+                return Ok(Stop::Need(pointer, expect));
             }
         }
     }
 
+    /// Takes the leaf's next slot.
+    #[inline]
+    fn take_slot(&mut self) {
+        let Some(leaf) = &self.place.leaf else { return };
+        let page = Page::new(leaf.bytes());
+        let (tag, payload) = page.read_into(self.place.slot(), &mut self.key);
+        self.place.advance();
+        self.has_key = true;
+        self.tag = tag;
+        self.held = Held::Leaf(payload);
+    }
+
+    /// Goes to where the neighbouring leaf begins; says whether there can be one.
+    fn leave(&mut self) -> bool {
+        if self.leaving {
+            return true;
+        }
+        let place = &mut self.place;
+        if !place.bounded {
+            return false;
+        }
+        let mut key = match std::mem::replace(&mut self.start, Start::Outermost) {
+            Start::At(key) | Start::Past(key) => key,
+            Start::Outermost => Vec::new(),
+        };
+        key.clear();
+        key.extend_from_slice(place.bound.as_slice());
+        self.start = match place.direction {
+            Direction::Forward => Start::At(key),
+            Direction::Backward => Start::Past(key),
+        };
+        self.held = Held::Nothing;
+        self.leaving = true;
+        true
+    }
+
     /// Goes down to the leaf where the cursor is to begin, or go on.
-    fn enter(&mut self) -> Result<Option<(PagePointer, Expect)>> {
+    fn enter(&mut self, over: &Layered) -> Result<Option<(PagePointer, Expect)>> {
         let guard = pin();
-        let seek = match (self.direction, &self.start) {
+        let direction = self.place.direction;
+        let seek = match (direction, &self.start) {
             (Direction::Forward, Start::Outermost) => Seek::Of(&[]),
             (Direction::Backward, Start::Outermost) => Seek::Last,
             (_, Start::At(key)) | (Direction::Forward, Start::Past(key)) => Seek::Of(key),
             (Direction::Backward, Start::Past(key)) => Seek::Before(key),
         };
-        let version = &self.version;
+        let version = over.version();
         let pages = version.pages();
         let reach = match reach(pages, &version.root, &version.root_hint, seek, &guard)? {
             Reached::At(reach) => reach,
             Reached::Need(pointer, expect) => return Ok(Some((pointer, expect))),
         };
-        let mut has_range_deletes = false;
-        let mut sources: SmallVec<[From; 4]> = SmallVec::new();
-        for (journal, bound) in self
-            .layers
-            .iter()
-            .filter(|(journal, _)| !journal.is_empty())
-        {
-            has_range_deletes |= journal.has_range_deletes();
-            let from = From::Journal {
-                journal: Arc::clone(journal),
-                bound: *bound,
-                at: None,
-            };
-            sources.push(from);
-        }
-        for handle in &reach.slices {
-            has_range_deletes |= Slice::new(handle.bytes()).has_range_deletes();
-            sources.push(From::Slice {
-                handle: handle.clone(),
-                at: 0,
-            });
-        }
-        if let Some(handle) = &reach.leaf {
-            sources.push(From::Leaf {
-                handle: handle.clone(),
-                at: 0,
-            });
-        }
-        let mut sources: SmallVec<[Source; 4]> = sources
-            .into_iter()
-            .map(|from| Source {
-                from,
-                key: Vec::new(),
-                ended: false,
-                tag: Tag::Inline,
-                payload: 0..0,
-                standing: false,
-            })
-            .collect();
-        for source in &mut sources {
-            source.seek(self.direction, &self.start);
-            source.load(self.direction, &reach);
-        }
-        let mut place = Place {
-            reach,
-            sources,
-            has_range_deletes,
+        let place = &mut self.place;
+        place.bounded = match direction {
+            Direction::Forward => reach.read_end(&mut place.bound),
+            Direction::Backward => reach.read_low(&mut place.bound),
         };
-        place.forget_ended();
-        self.place = Some(place);
+        (place.slots, place.at) = reach.leaf.map_or((0, 0), |leaf| {
+            let page = Page::new(leaf.bytes());
+            (page.slots(), seek_in(&page, direction, &self.start))
+        });
+        place.leaf = reach.leaf.map(|leaf| leaf.handle(&guard));
+        let journals = match self.journals {
+            Some(journals) => journals,
+            None => self.find_journals(over),
+        };
+        self.sources.truncate(journals);
+        self.has_range_deletes = false;
+        for source in &mut self.sources {
+            source.load(over, &self.place, &mut self.other);
+            self.has_range_deletes |= match source.from {
+                From::Journal { index, .. } => over.journal(index).0.has_range_deletes(),
+                From::Slice { .. } => false,
+            };
+        }
+        for frame in &reach.slices {
+            let slice = Slice::new(frame.bytes());
+            let at = seek_in(&slice.page, direction, &self.start);
+            let rank = self.place.rank_in_slice(&slice.page, at, &mut self.other);
+            // Short ranges need few of the slices: no count is taken of the others.
+            if rank != ENDED || slice.has_range_deletes() {
+                self.has_range_deletes |= slice.has_range_deletes();
+                self.sources.push(Source {
+                    from: From::Slice {
+                        handle: frame.handle(&guard),
+                        at,
+                    },
+                    rank,
+                    standing: false,
+                });
+            }
+        }
+        self.find_nearest();
+        self.leaving = false;
         Ok(None)
     }
 
-    /// Goes to where the neighbouring leaf begins; says whether there can be one.
-    fn leave(&mut self) -> bool {
-        self.held = Held::Nothing;
-        let Some(place) = self.place.take() else {
-            return false;
-        };
-        match self.direction {
-            Direction::Forward => {
-                let Some(end) = place.reach.end else {
-                    return false;
-                };
-                self.start = Start::At(end);
-            }
-            Direction::Backward => {
-                if place.reach.low.is_empty() {
-                    return false;
-                }
-                self.start = Start::Past(place.reach.low);
-            }
-        }
-        true
-    }
-
-    /// Goes to the next entry of the leaf and what is pending for it; says whether there is one.
-    #[inline]
-    fn advance(&mut self) -> Result<bool> {
-        let Some(place) = &mut self.place else {
-            return Ok(false);
-        };
-        if let [
-            only @ Source {
-                from: From::Leaf { .. },
-                ..
-            },
-        ] = &mut place.sources[..]
-        {
-            let taken = only.take_slot(self.direction, &mut self.key);
-            return Ok(match taken {
-                Some((tag, payload)) => {
-                    self.tag = tag;
-                    self.held = Held::Leaf(payload);
-                    true
-                }
-                None => false,
-            });
-        }
-        self.advance_merging()
-    }
-
-    fn advance_merging(&mut self) -> Result<bool> {
-        let Some(place) = &mut self.place else {
-            return Ok(false);
-        };
-        let direction = self.direction;
-        loop {
-            let Some((next, alone)) = place.next(direction) else {
-                return Ok(false);
-            };
-            if alone && !place.has_range_deletes {
-                // Most entries of a leaf have nothing pending.
-                let source = &mut place.sources[next];
-                if let Some((tag, payload)) = source.take_slot(direction, &mut self.key) {
-                    self.tag = tag;
-                    self.held = Held::Leaf(payload);
-                    return Ok(true);
-                }
-            }
-            self.key.clear();
-            self.key.extend_from_slice(&place.sources[next].key);
-            for source in &mut place.sources {
-                source.standing = !source.ended && source.key == self.key;
-            }
-            let found = place.resolve(&self.version, &self.key, &mut self.buffer);
-            let mut any_ended = false;
-            for source in place.sources.iter_mut().filter(|source| source.standing) {
-                source.advance(direction, &place.reach);
-                any_ended |= source.ended;
-            }
-            if any_ended {
-                place.forget_ended();
-            }
-            if let Some((tag, held)) = found {
-                self.tag = tag;
-                self.held = held;
-                return Ok(true);
-            }
-        }
-    }
-}
-
-impl Place {
-    /// Sources that ended say nothing any more, unless they hide keys of others. The leaf stays:
-    /// the current entry may be in it.
-    fn forget_ended(&mut self) {
-        if !self.has_range_deletes {
-            self.sources
-                .retain(|source| !source.ended || matches!(source.from, From::Leaf { .. }));
-        }
-    }
-
-    /// The source with the next key, and whether it is the only one that has it.
-    fn next(&self, direction: Direction) -> Option<(usize, bool)> {
-        let mut next: Option<(usize, &[u8], bool)> = None;
-        for (index, source) in self.sources.iter().enumerate() {
-            if source.ended {
+    /// Finds where the journals are to begin. They go on from there at every leaf: what is appended
+    /// meanwhile is not visible.
+    fn find_journals(&mut self, over: &Layered) -> usize {
+        for index in 0..over.journals() {
+            let (journal, _) = over.journal(index);
+            if journal.is_empty() {
                 continue;
             }
-            let ordering = next.map_or(Ordering::Less, |(_, key, _)| match direction {
-                Direction::Forward => source.key.as_slice().cmp(key),
-                Direction::Backward => key.cmp(&source.key),
+            let at = match (self.place.direction, &self.start) {
+                (Direction::Forward, Start::Outermost) => journal.first(),
+                (Direction::Forward, Start::At(key)) => journal.seek_at_or_after(key),
+                (Direction::Forward, Start::Past(key)) => journal.seek_after(key),
+                (Direction::Backward, Start::Outermost) => journal.last(),
+                (Direction::Backward, Start::At(key)) => journal.seek_at_or_before(key),
+                (Direction::Backward, Start::Past(key)) => journal.seek_before(key),
+            };
+            self.sources.push(Source {
+                from: From::Journal { index, at },
+                rank: ENDED,
+                standing: false,
             });
-            match (ordering, &mut next) {
-                (Ordering::Less, _) => next = Some((index, &source.key, true)),
-                (Ordering::Equal, Some((.., alone))) => *alone = false,
-                _ => {}
-            }
         }
-        next.map(|(index, _, alone)| (index, alone))
+        self.journals = Some(self.sources.len());
+        self.sources.len()
     }
 
-    /// What all sources together have for a key. A value that is not in a leaf goes into `buffer`.
-    fn resolve(&self, version: &Version, key: &[u8], buffer: &mut Vec<u8>) -> Option<(Tag, Held)> {
-        let mut chains = Chains::new();
-        let mut stored: Option<(Tag, &[u8])> = None;
-        let mut in_leaf = None;
-        for source in &self.sources {
-            let has_key = source.standing;
-            match &source.from {
-                From::Journal { journal, bound, .. } => {
-                    if !has_key && !journal.has_range_deletes() {
-                        continue;
-                    }
-                    if let Some(found) = ask_journal(journal, *bound, key, &mut chains) {
-                        stored = found;
-                        break;
+    fn find_nearest(&mut self) {
+        let ranks = self.sources.iter().map(|source| source.rank);
+        self.nearest = ranks.min().unwrap_or(ENDED);
+    }
+
+    /// Goes past the next key of all sources and the leaf, whose rank is given; says whether there
+    /// is an entry for it.
+    fn merge(&mut self, over: &Layered, leaf_rank: Rank) -> bool {
+        let in_leaf = leaf_rank <= self.nearest;
+        if leaf_rank < self.nearest {
+            let Some(leaf) = &self.place.leaf else {
+                return false;
+            };
+            Page::new(leaf.bytes()).read_key(self.place.slot(), &mut self.key);
+            for source in &mut self.sources {
+                source.standing = false;
+            }
+        } else {
+            self.choose(over);
+        }
+        self.has_key = true;
+        let found = self.resolve(over, in_leaf);
+        if in_leaf {
+            self.place.advance();
+        }
+        for source in &mut self.sources {
+            if source.standing {
+                source.advance(over, &self.place, &mut self.other);
+            }
+        }
+        self.find_nearest();
+        match found {
+            Some((tag, held)) => {
+                self.tag = tag;
+                self.held = held;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Makes the next key of the sources the current one, and has those stand that have it.
+    fn choose(&mut self, over: &Layered) {
+        let direction = self.place.direction;
+        // On a slot they all have the key of the slot.
+        let alike = self.nearest & 1 == 1;
+        let mut first = true;
+        for index in 0..self.sources.len() {
+            let source = &mut self.sources[index];
+            source.standing = source.rank == self.nearest;
+            if !source.standing {
+                continue;
+            }
+            if first {
+                first = false;
+                source.read_key(over, direction, &mut self.key);
+            } else if !alike {
+                source.read_key(over, direction, &mut self.other);
+                let ordering = self.other.as_slice().cmp(self.key.as_slice());
+                let ordering = match direction {
+                    Direction::Forward => ordering,
+                    Direction::Backward => ordering.reverse(),
+                };
+                source.standing = ordering != Ordering::Greater;
+                if ordering == Ordering::Less {
+                    std::mem::swap(&mut self.key, &mut self.other);
+                    for source in &mut self.sources[..index] {
+                        source.standing = false;
                     }
                 }
-                From::Slice { handle, .. } => {
-                    let slice = Slice::new(handle.bytes());
-                    if has_key {
-                        let payload = &handle.bytes()[source.payload.clone()];
-                        match source.tag {
-                            Tag::Delete => break,
-                            Tag::Merge if needs_below(payload) => chains.push(payload.to_vec()),
+            }
+        }
+    }
+
+    /// What the sources that stand and, if it has the key, the leaf have together for the current
+    /// key.
+    fn resolve(&mut self, over: &Layered, in_leaf: bool) -> Option<(Tag, Held)> {
+        let key = self.key.as_slice();
+        let mut chains = Chains::new();
+        // What the search ended with, and where that is if it can be lent from there.
+        let mut stored: Option<(Tag, &[u8], Held)> = None;
+        let mut ends = false;
+        for (number, source) in self.sources.iter().enumerate() {
+            match &source.from {
+                From::Journal { index, at } => {
+                    let (journal, bound) = over.journal(*index);
+                    if journal.has_range_deletes() {
+                        if let Some(found) = ask_journal(journal, bound, key, &mut chains) {
+                            stored = found.map(|(tag, payload)| (tag, payload, Held::Nothing));
+                            ends = true;
+                        }
+                    } else if source.standing
+                        && let Some(position) = at.and_then(|at| journal.visible(at, bound))
+                    {
+                        let entry = journal.entry(position);
+                        match entry.tag {
+                            Tag::Delete => ends = true,
+                            Tag::Merge => {
+                                if let Some(found) = ask_journal(journal, bound, key, &mut chains) {
+                                    stored =
+                                        found.map(|(tag, payload)| (tag, payload, Held::Nothing));
+                                    ends = true;
+                                }
+                            }
                             tag => {
-                                stored = Some((tag, payload));
-                                break;
+                                let held = Held::Journal(*index, position);
+                                stored = Some((tag, entry.payload, held));
+                                ends = true;
                             }
                         }
                     }
-                    if self.has_range_deletes && slice.covers(key) {
-                        break;
-                    }
                 }
-                From::Leaf { handle, .. } => {
-                    if has_key {
-                        stored = Some((source.tag, &handle.bytes()[source.payload.clone()]));
-                        in_leaf = Some(source.payload.clone());
+                From::Slice { handle, at } => {
+                    let slice = Slice::new(handle.bytes());
+                    if source.standing {
+                        let slot = self.place.direction.slot(*at);
+                        let (tag, place) = slice.page.stored(slot);
+                        let payload = &handle.bytes()[place.clone()];
+                        match tag {
+                            Tag::Delete => ends = true,
+                            Tag::Merge if needs_below(payload) => chains.push(payload.to_vec()),
+                            tag => {
+                                stored = Some((tag, payload, Held::Slice(number, place)));
+                                ends = true;
+                            }
+                        }
                     }
+                    ends |= self.has_range_deletes && slice.covers(key);
                 }
             }
+            if ends {
+                break;
+            }
         }
-        if let (Some(payload), Some((tag, _)), true) = (in_leaf, stored, chains.is_empty()) {
-            return Some((tag, Held::Leaf(payload)));
+        if !ends
+            && in_leaf
+            && let Some(leaf) = &self.place.leaf
+        {
+            let (tag, place) = Page::new(leaf.bytes()).stored(self.place.slot());
+            stored = Some((tag, &leaf.bytes()[place.clone()], Held::Leaf(place)));
         }
-        match fold_chains(version.pages(), key, stored, &chains) {
+        let stored = match stored {
+            Some((tag, _, held)) if chains.is_empty() && !matches!(held, Held::Nothing) => {
+                return Some((tag, held));
+            }
+            stored => stored.map(|(tag, payload, _)| (tag, payload)),
+        };
+        match fold_chains(over.version().pages(), key, stored, &chains) {
             Lookup::Stored(tag, payload) => {
-                buffer.clear();
-                buffer.extend_from_slice(payload);
+                self.buffer.clear();
+                self.buffer.extend_from_slice(payload);
                 Some((tag, Held::Buffer))
             }
             Lookup::Folded(tag, payload) => {
-                *buffer = payload;
+                self.buffer = payload;
                 Some((tag, Held::Buffer))
             }
             Lookup::Absent | Lookup::Need(..) => None,
@@ -426,110 +509,131 @@ impl Place {
     }
 }
 
-impl Source {
-    /// Goes to where a cursor begins.
-    fn seek(&mut self, direction: Direction, start: &Start) {
-        match &mut self.from {
-            From::Journal { journal, at, .. } => {
-                *at = match (direction, start) {
-                    (Direction::Forward, Start::Outermost) => journal.first(),
-                    (Direction::Forward, Start::At(key)) => journal.seek_at_or_after(key),
-                    (Direction::Forward, Start::Past(key)) => journal.seek_after(key),
-                    (Direction::Backward, Start::Outermost) => journal.last(),
-                    (Direction::Backward, Start::At(key)) => journal.seek_at_or_before(key),
-                    (Direction::Backward, Start::Past(key)) => journal.seek_before(key),
-                };
-            }
-            From::Slice { handle, at } | From::Leaf { handle, at } => {
-                let page = Page::new(handle.bytes());
-                *at = match (direction, start) {
-                    (Direction::Forward, Start::Outermost) => 0,
-                    (Direction::Backward, Start::Outermost) => page.slots(),
-                    (Direction::Forward, Start::At(key)) => page.at_or_after(key),
-                    (Direction::Forward, Start::Past(key)) => page.after(key),
-                    (Direction::Backward, Start::At(key)) => page.after(key),
-                    (Direction::Backward, Start::Past(key)) => page.at_or_after(key),
-                };
-            }
+impl Direction {
+    /// The slot that comes next where `at` is kept as in [`Place`].
+    #[inline]
+    fn slot(self, at: usize) -> usize {
+        match self {
+            Self::Forward => at,
+            Self::Backward => at - 1,
+        }
+    }
+}
+
+/// Where a page is to be entered, kept as in [`Place`].
+fn seek_in(page: &Page<'_>, direction: Direction, start: &Start) -> usize {
+    match (direction, start) {
+        (Direction::Forward, Start::Outermost) => 0,
+        (Direction::Backward, Start::Outermost) => page.slots(),
+        (Direction::Forward, Start::At(key)) => page.at_or_after(key),
+        (Direction::Forward, Start::Past(key)) => page.after(key),
+        (Direction::Backward, Start::At(key)) => page.after(key),
+        (Direction::Backward, Start::Past(key)) => page.at_or_after(key),
+    }
+}
+
+impl Place {
+    /// The rank of the leaf's own next key.
+    #[inline]
+    fn rank(&self) -> Rank {
+        match self.direction {
+            Direction::Forward if self.at < self.slots => 2 * self.at as Rank + 1,
+            Direction::Backward if self.at > 0 => 1 - 2 * self.at as Rank,
+            _ => ENDED,
         }
     }
 
-    /// Makes the next key known; beyond the leaf's bounds the source has ended.
-    fn load(&mut self, direction: Direction, reach: &Reach) {
-        match &mut self.from {
-            From::Journal { journal, at, .. } => match at {
-                Some(position) => {
-                    self.key.clear();
-                    self.key.extend_from_slice(journal.entry(*position).key);
-                }
-                None => self.ended = true,
+    #[inline]
+    fn slot(&self) -> usize {
+        self.direction.slot(self.at)
+    }
+
+    #[inline]
+    fn advance(&mut self) {
+        match self.direction {
+            Direction::Forward => self.at += 1,
+            Direction::Backward => self.at -= 1,
+        }
+    }
+
+    /// The rank of a key at or after where the cursor is.
+    fn rank_of(&self, key: &[u8]) -> Rank {
+        let leaf = self.leaf.as_ref().map(|leaf| Page::new(leaf.bytes()));
+        let (rank, outermost) = match leaf.map_or(Err(0), |page| page.search(key)) {
+            Ok(slot) => (2 * slot as Rank + 1, false),
+            Err(slot) => match self.direction {
+                Direction::Forward => (2 * slot as Rank, slot == self.slots),
+                Direction::Backward => (2 * slot as Rank, slot == 0),
             },
-            From::Slice { handle, at } | From::Leaf { handle, at } => {
-                let page = Page::new(handle.bytes());
-                if direction == Direction::Backward {
-                    // From here on `at` is the slot itself.
-                    match at.checked_sub(1) {
-                        Some(slot) => *at = slot,
-                        None => self.ended = true,
-                    }
-                }
-                if *at >= page.slots() {
-                    self.ended = true;
-                }
-                if !self.ended {
-                    (self.tag, self.payload) = page.read_into(*at, &mut self.key);
+        };
+        let outside = outermost
+            && self.bounded
+            && match self.direction {
+                Direction::Forward => key >= self.bound.as_slice(),
+                Direction::Backward => key < self.bound.as_slice(),
+            };
+        match self.direction {
+            _ if outside => ENDED,
+            Direction::Forward => rank,
+            Direction::Backward => -rank,
+        }
+    }
+
+    /// The rank of the next key of a slice.
+    fn rank_in_slice(&self, page: &Page<'_>, at: usize, buffer: &mut KeyBuffer) -> Rank {
+        let ended = match self.direction {
+            Direction::Forward => at >= page.slots(),
+            Direction::Backward => at == 0,
+        };
+        if ended {
+            return ENDED;
+        }
+        page.read_key(self.direction.slot(at), buffer);
+        self.rank_of(buffer.as_slice())
+    }
+}
+
+impl Source {
+    /// Finds the rank of its next key.
+    fn load(&mut self, over: &Layered, place: &Place, buffer: &mut KeyBuffer) {
+        self.rank = match &self.from {
+            From::Journal { index, at } => at.map_or(ENDED, |at| {
+                place.rank_of(over.journal(*index).0.entry(at).key)
+            }),
+            From::Slice { handle, at } => {
+                place.rank_in_slice(&Page::new(handle.bytes()), *at, buffer)
+            }
+        };
+    }
+
+    /// Puts its next key into a buffer.
+    fn read_key(&self, over: &Layered, direction: Direction, into: &mut KeyBuffer) {
+        match &self.from {
+            From::Journal { index, at } => {
+                if let Some(at) = at {
+                    into.set(over.journal(*index).0.entry(*at).key);
                 }
             }
+            From::Slice { handle, at } => {
+                Page::new(handle.bytes()).read_key(direction.slot(*at), into);
+            }
         }
-        let outside = match direction {
-            Direction::Forward => reach.end.as_ref().is_some_and(|end| self.key >= *end),
-            Direction::Backward => self.key < reach.low,
-        };
-        self.ended |= outside;
     }
 
     /// Goes past the key on which the source stands.
-    fn advance(&mut self, direction: Direction, reach: &Reach) {
-        match (&mut self.from, direction) {
-            (From::Journal { journal, at, .. }, Direction::Forward) => {
+    fn advance(&mut self, over: &Layered, place: &Place, buffer: &mut KeyBuffer) {
+        match (&mut self.from, place.direction) {
+            (From::Journal { index, at }, Direction::Forward) => {
+                let (journal, _) = over.journal(*index);
                 *at = at.and_then(|position| journal.next_key(position));
             }
-            (From::Journal { journal, at, .. }, Direction::Backward) => {
+            (From::Journal { index, at }, Direction::Backward) => {
+                let (journal, _) = over.journal(*index);
                 *at = at.and_then(|position| journal.previous_key(position));
             }
-            (From::Slice { at, .. } | From::Leaf { at, .. }, Direction::Forward) => *at += 1,
-            (From::Slice { .. } | From::Leaf { .. }, Direction::Backward) => {}
+            (From::Slice { at, .. }, Direction::Forward) => *at += 1,
+            (From::Slice { at, .. }, Direction::Backward) => *at -= 1,
         }
-        self.load(direction, reach);
-    }
-
-    /// Takes the slot of a leaf for which nothing is pending: its key is put into `key`. `None`: it
-    /// ended, or is no leaf.
-    #[inline]
-    fn take_slot(
-        &mut self,
-        direction: Direction,
-        key: &mut Vec<u8>,
-    ) -> Option<(Tag, Range<usize>)> {
-        if self.ended {
-            return None;
-        }
-        let From::Leaf { handle, at } = &mut self.from else {
-            return None;
-        };
-        let page = Page::new(handle.bytes());
-        std::mem::swap(key, &mut self.key);
-        let taken = (self.tag, self.payload.clone());
-        match direction {
-            Direction::Forward => *at += 1,
-            Direction::Backward if *at == 0 => self.ended = true,
-            Direction::Backward => *at -= 1,
-        }
-        // All keys of a leaf lie within its bounds.
-        self.ended |= *at >= page.slots();
-        if !self.ended {
-            (self.tag, self.payload) = page.read_into(*at, &mut self.key);
-        }
-        Some(taken)
+        self.load(over, place, buffer);
     }
 }

@@ -31,4 +31,4 @@ pub(crate) use cursor::{Cursor, Direction, Start, Stop};
 pub(crate) use get::lookup;
 pub(crate) use get::{Lookup, fold_chains, lookup_below};
 pub(crate) use value::{CachedPages, load_value, read_part, stored_length};
-pub(crate) use version::{Layer, Version, View};
+pub(crate) use version::{Layered, Version, View};

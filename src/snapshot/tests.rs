@@ -183,17 +183,13 @@ fn get(version: &Arc<Version>, key: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn walk(version: &Arc<Version>, direction: Direction, start: Start) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let bound = SequenceNumber(u64::MAX);
-    let view = View {
-        version: Arc::clone(version),
-        bound,
-    };
-    let mut cursor = Cursor::new(Arc::clone(version), view.layers(), direction, start);
+    let over = Layered::whole(Arc::clone(version));
+    let mut cursor = Cursor::new(direction, start);
     let mut out = Vec::new();
     loop {
-        match cursor.step().unwrap() {
+        match cursor.step(&over).unwrap() {
             Stop::Entry => {
-                let (tag, payload) = cursor.stored();
+                let (tag, payload) = cursor.stored(&over);
                 out.push((
                     cursor.key().to_vec(),
                     value_of(version, cursor.key(), tag, payload),
@@ -268,14 +264,8 @@ fn check(fixture: &mut Fixture, version: &Arc<Version>, context: &str) {
         "{context}"
     );
 
-    let bound = SequenceNumber(u64::MAX);
-    let layers: Arc<[Layer]> = View {
-        version: Arc::clone(version),
-        bound,
-    }
-    .layers()
-    .into_iter()
-    .collect();
+    let layers = Layered::whole(Arc::clone(version)).layers();
+    let layers: Arc<[_]> = layers.into_iter().collect();
     let total = block_on(count(Arc::clone(version), Arc::clone(&layers), (&[], None))).unwrap();
     assert_eq!(total, map.len() as u64, "{context}");
     for _ in 0..4 {

@@ -57,7 +57,7 @@ impl Drop for Version {
     }
 }
 
-/// A journal as far as it is visible.
+/// A journal as far as it is visible, kept alive.
 pub(crate) type Layer = (Arc<Journal>, SequenceNumber);
 
 /// A version as of a sequence: all that a reader needs. Cheap to clone.
@@ -77,5 +77,49 @@ impl View {
             .filter(|journal| !journal.is_empty())
             .map(|journal| (Arc::clone(journal), bound))
             .collect()
+    }
+}
+
+/// What ranges and cursors go over: a view, and over it what a transaction wrote itself.
+#[derive(Clone)]
+pub(crate) struct Layered {
+    pub(crate) view: View,
+    pub(crate) overlay: Option<Arc<Journal>>,
+}
+
+impl Layered {
+    /// A version with everything that is in it.
+    pub(crate) fn whole(version: Arc<Version>) -> Self {
+        let bound = SequenceNumber(u64::MAX);
+        Self {
+            view: View { version, bound },
+            overlay: None,
+        }
+    }
+
+    pub(crate) fn version(&self) -> &Arc<Version> {
+        &self.view.version
+    }
+
+    /// How many journals there are, empty ones included.
+    pub(crate) fn journals(&self) -> usize {
+        usize::from(self.overlay.is_some()) + self.version().journals.len()
+    }
+
+    /// A journal by its number, newest first, and as of when to read it.
+    #[inline]
+    pub(crate) fn journal(&self, index: usize) -> (&Journal, SequenceNumber) {
+        match (&self.overlay, index) {
+            (Some(overlay), 0) => (overlay, SequenceNumber(u64::MAX)),
+            (Some(_), index) => (&self.version().journals[index - 1], self.view.bound),
+            (None, index) => (&self.version().journals[index], self.view.bound),
+        }
+    }
+
+    /// The journals, newest first, each with a count of its own.
+    pub(crate) fn layers(&self) -> SmallVec<[Layer; 3]> {
+        let overlay = self.overlay.iter();
+        let overlay = overlay.map(|journal| (Arc::clone(journal), SequenceNumber(u64::MAX)));
+        overlay.chain(self.view.layers()).collect()
     }
 }

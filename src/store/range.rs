@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::Stream;
-use smallvec::SmallVec;
 
 use super::operation::Operation;
 use super::value::{Entry, Value};
@@ -17,7 +16,7 @@ use crate::cache::Handle;
 use crate::disk::block_on;
 use crate::error::Result;
 use crate::format::record::Tag;
-use crate::snapshot::{Cursor, Direction, Layer, Start, Stop, Version, load_value};
+use crate::snapshot::{Cursor, Direction, Layered, Start, Stop, load_value};
 
 /// What a stream waits for.
 enum Loaded {
@@ -37,9 +36,9 @@ type Loading = Pin<Box<dyn Future<Output = Result<Loaded>> + Send>>;
 /// Costs: one descent a leaf; where nothing is pending, no more than a copy an entry.
 #[must_use = "a range does nothing before it is asked"]
 pub struct Range<'r> {
-    version: Arc<Version>,
-    layers: SmallVec<[Layer; 3]>,
-    /// What is left, between what either end has given.
+    over: Layered,
+    /// Where an end is to begin. Its cursor, once there is one, takes that along, and knows what is
+    /// left.
     low: Bound<Vec<u8>>,
     high: Bound<Vec<u8>>,
     front: Option<Cursor>,
@@ -52,20 +51,16 @@ pub struct Range<'r> {
     loaded: Vec<Handle>,
     /// An error was given: to those who iterate, that is the end.
     failed: bool,
+    /// Nothing is left.
+    finished: bool,
     /// Ranges of a transaction borrow it.
     borrowed: PhantomData<&'r ()>,
 }
 
 impl<'r> Range<'r> {
-    pub(super) fn new(
-        version: Arc<Version>,
-        layers: SmallVec<[Layer; 3]>,
-        low: Bound<Vec<u8>>,
-        high: Bound<Vec<u8>>,
-    ) -> Self {
+    pub(super) fn new(over: Layered, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Self {
         Self {
-            version,
-            layers,
+            over,
             low,
             high,
             front: None,
@@ -74,56 +69,38 @@ impl<'r> Range<'r> {
             loading: None,
             loaded: Vec::new(),
             failed: false,
+            finished: false,
             borrowed: PhantomData,
         }
-    }
-
-    fn cursor(&mut self, direction: Direction) -> &mut Cursor {
-        let (slot, bound) = match direction {
-            Direction::Forward => (&mut self.front, &self.low),
-            Direction::Backward => (&mut self.back, &self.high),
-        };
-        slot.get_or_insert_with(|| {
-            let start = match bound {
-                Bound::Unbounded => Start::Outermost,
-                Bound::Included(key) => Start::At(key.clone()),
-                Bound::Excluded(key) => Start::Past(key.clone()),
-            };
-            Cursor::new(
-                Arc::clone(&self.version),
-                self.layers.clone(),
-                direction,
-                start,
-            )
-        })
     }
 
     /// Steps one end onto its next entry, without I/O.
     #[inline]
     fn step(&mut self, direction: Direction) -> Result<Stop> {
+        if self.finished {
+            return Ok(Stop::End);
+        }
+        let (cursor, bound, other, other_bound) = match direction {
+            Direction::Forward => (&mut self.front, &mut self.low, &self.back, &self.high),
+            Direction::Backward => (&mut self.back, &mut self.high, &self.front, &self.low),
+        };
+        let other_held = self.held[1 - direction as usize];
+        let cursor = cursor.get_or_insert_with(|| begin(direction, bound));
         if !self.held[direction as usize] {
-            let stop = self.cursor(direction).step()?;
+            let stop = cursor.step(&self.over)?;
             if !matches!(stop, Stop::Entry) {
                 return Ok(stop);
             }
         }
         // Asked of a held entry too: the other end may have given it meanwhile.
-        let key = match direction {
-            Direction::Forward => self.front.as_ref().map(Cursor::key),
-            Direction::Backward => self.back.as_ref().map(Cursor::key),
+        let key = cursor.key();
+        let inside = match (direction, limit(other, other_held, other_bound)) {
+            (_, Bound::Unbounded) => true,
+            (Direction::Forward, Bound::Included(high)) => key <= high,
+            (Direction::Forward, Bound::Excluded(high)) => key < high,
+            (Direction::Backward, Bound::Included(low)) => key >= low,
+            (Direction::Backward, Bound::Excluded(low)) => key > low,
         };
-        let inside = key.is_some_and(|key| match direction {
-            Direction::Forward => match &self.high {
-                Bound::Unbounded => true,
-                Bound::Included(high) => key <= high.as_slice(),
-                Bound::Excluded(high) => key < high.as_slice(),
-            },
-            Direction::Backward => match &self.low {
-                Bound::Unbounded => true,
-                Bound::Included(low) => key >= low.as_slice(),
-                Bound::Excluded(low) => key > low.as_slice(),
-            },
-        });
         if !inside {
             // Whatever either end finds from here on is the other's.
             self.finish();
@@ -136,33 +113,19 @@ impl<'r> Range<'r> {
 
     /// Nothing is left.
     fn finish(&mut self) {
-        self.low = Bound::Excluded(Vec::new());
-        self.high = Bound::Excluded(Vec::new());
+        self.finished = true;
         self.front = None;
         self.back = None;
         self.held = [false; 2];
         self.loading = None;
     }
 
-    /// The entry that an end holds was given: the other end is not to give it again.
+    /// The entry that an end holds was given: neither end is to give it again.
+    #[inline]
     fn given(&mut self, direction: Direction) {
         self.held[direction as usize] = false;
         if direction == Direction::Forward {
             self.loading = None;
-        }
-        let (cursor, bound) = match direction {
-            Direction::Forward => (&self.front, &mut self.low),
-            Direction::Backward => (&self.back, &mut self.high),
-        };
-        let Some(cursor) = cursor else { return };
-        match bound {
-            Bound::Excluded(key) | Bound::Included(key) => {
-                let mut key = std::mem::take(key);
-                key.clear();
-                key.extend_from_slice(cursor.key());
-                *bound = Bound::Excluded(key);
-            }
-            Bound::Unbounded => *bound = Bound::Excluded(cursor.key().to_vec()),
         }
     }
 
@@ -179,19 +142,20 @@ impl<'r> Range<'r> {
             match self.step(direction)? {
                 Stop::End => return Ok(None),
                 Stop::Need(pointer, expect) => {
-                    let page = self.version.pages().load(&pointer, expect).await?;
+                    let page = self.over.version().pages().load(&pointer, expect).await?;
                     self.loaded.push(page);
                 }
                 Stop::Entry => {
                     let Some(cursor) = self.standing(direction) else {
                         return Ok(None);
                     };
-                    let (tag, payload) = cursor.stored();
+                    let (tag, payload) = cursor.stored(&self.over);
                     if tag == Tag::Inline {
                         return Ok(Some(None));
                     }
                     let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
-                    let value = load_value(self.version.pages(), &key, tag, &payload).await?;
+                    let value =
+                        load_value(self.over.version().pages(), &key, tag, &payload).await?;
                     return Ok(Some(Some(value)));
                 }
             }
@@ -211,7 +175,7 @@ impl<'r> Range<'r> {
         };
         let result = match &loaded {
             Some(value) => function(cursor.key(), value),
-            None => function(cursor.key(), cursor.stored().1),
+            None => function(cursor.key(), cursor.stored(&self.over).1),
         };
         self.given(direction);
         Ok(Some(result))
@@ -251,6 +215,26 @@ impl<'r> Range<'r> {
         let next = block_on(self.lend(direction, entry));
         self.failed = next.is_err();
         next.transpose()
+    }
+}
+
+/// The cursor of an end, which begins at the end's bound.
+#[cold]
+fn begin(direction: Direction, bound: &mut Bound<Vec<u8>>) -> Cursor {
+    let start = match std::mem::replace(bound, Bound::Unbounded) {
+        Bound::Unbounded => Start::Outermost,
+        Bound::Included(key) => Start::At(key),
+        Bound::Excluded(key) => Start::Past(key),
+    };
+    Cursor::new(direction, start)
+}
+
+/// How far the other end may go: to what this end has given, or to where it is to begin.
+#[inline]
+fn limit<'c>(end: &'c Option<Cursor>, held: bool, bound: &'c Bound<Vec<u8>>) -> Bound<&'c [u8]> {
+    match end {
+        Some(cursor) => cursor.frontier(!held),
+        None => bound.as_ref().map(Vec::as_slice),
     }
 }
 
@@ -294,7 +278,7 @@ impl Stream for Range<'_> {
                     }
                 }
             }
-            let pages = Arc::clone(range.version.pages());
+            let pages = Arc::clone(range.over.version().pages());
             match range.step(Direction::Forward) {
                 Err(error) => {
                     range.failed = true;
@@ -310,7 +294,7 @@ impl Stream for Range<'_> {
                     let Some(cursor) = &range.front else {
                         return Poll::Ready(None);
                     };
-                    let (tag, payload) = cursor.stored();
+                    let (tag, payload) = cursor.stored(&range.over);
                     let value = match (tag, value) {
                         (Tag::Inline, _) => Bytes::copy_from_slice(payload),
                         (_, Some(value)) => value,

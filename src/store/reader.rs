@@ -12,10 +12,9 @@ use super::range::Range;
 use super::value::Value;
 use crate::cache::pin;
 use crate::error::{Error, Result};
-use crate::format::SequenceNumber;
 use crate::format::record::{KEY_BYTES_MAX, Tag};
 use crate::snapshot::{
-    Layer, Lookup, Version, View, count, fold_chains, load_value, lookup_below, nth, read_part,
+    Layered, Lookup, View, count, fold_chains, load_value, lookup_below, nth, read_part,
     stored_length,
 };
 use crate::transaction::Overlay;
@@ -43,15 +42,13 @@ enum Stored<R> {
 }
 
 impl Reader {
-    /// The version and the layers over it, as of now.
-    fn layers(&self) -> (Arc<Version>, SmallVec<[Layer; 3]>) {
-        let view = self.fixed.clone().unwrap_or_else(|| self.core.view());
-        let mut layers = view.layers();
-        if let Some(overlay) = &self.overlay {
-            let journal = Arc::clone(lock(overlay).journal());
-            layers.insert(0, (journal, SequenceNumber(u64::MAX)));
+    /// What there is as of now.
+    fn layered(&self) -> Layered {
+        let overlay = self.overlay.as_ref();
+        Layered {
+            view: self.fixed.clone().unwrap_or_else(|| self.core.view()),
+            overlay: overlay.map(|overlay| Arc::clone(lock(overlay).journal())),
         }
-        (view.version, layers)
     }
 
     /// Finds what is stored for a key; calls `inline` where that is the value itself.
@@ -204,31 +201,26 @@ impl Reader {
     }
 
     pub(super) fn range<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Range<'r> {
-        let (version, layers) = self.layers();
-        Range::new(version, layers, low, high)
+        Range::new(self.layered(), low, high)
     }
 
     pub(super) async fn count(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Result<u64> {
         let Some((low, end)) = half_open(low, high) else {
             return Ok(0);
         };
-        let (version, layers) = self.layers();
-        count(
-            version,
-            layers.into_iter().collect(),
-            (&low, end.as_deref()),
-        )
-        .await
+        let over = self.layered();
+        let layers = over.layers().into_iter().collect();
+        count(over.view.version, layers, (&low, end.as_deref())).await
     }
 
     pub(super) async fn nth(&self, rank: u64) -> Result<Option<(Vec<u8>, Value)>> {
-        let (version, layers) = self.layers();
-        let shared: Arc<[Layer]> = layers.iter().cloned().collect();
-        let found = nth(Arc::clone(&version), shared, (&[], None), rank).await?;
+        let over = self.layered();
+        let layers = over.layers().into_iter().collect();
+        let found = nth(Arc::clone(over.version()), layers, (&[], None), rank).await?;
         let Some((from, skip)) = found else {
             return Ok(None);
         };
-        let mut range = Range::new(version, layers, Bound::Included(from), Bound::Unbounded);
+        let mut range = Range::new(over, Bound::Included(from), Bound::Unbounded);
         for _ in 0..skip {
             if range.next_with(|_, _| ()).await?.is_none() {
                 return Ok(None);

@@ -58,7 +58,7 @@
 //! | [`page`], [`interior`], [`slice`](mod@slice), [`filter`] | the views, and how pages are encoded |
 //! | [`pages`] | from a pointer to a page that was verified and checked |
 //! | [`search`] | finding one key, without I/O |
-//! | [`reach`] | a leaf with everything that is pending for it, for cursors and counts |
+//! | [`reach`], [`key_buffer`] | a leaf with everything that is pending for it, and its keys, for cursors |
 //! | [`journal`] | the root journal, in memory |
 //! | `frozen`, [`operation`], `batches` | from a journal to a batch, and batches on their way down |
 //! | [`merge`] | merge operands |
@@ -74,6 +74,7 @@ pub(crate) mod flush;
 mod frozen;
 pub(crate) mod interior;
 pub(crate) mod journal;
+pub(crate) mod key_buffer;
 pub(crate) mod merge;
 pub(crate) mod operation;
 pub(crate) mod page;

@@ -16,6 +16,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use super::key_buffer::KeyBuffer;
 use crate::error::{Error, Result};
 use crate::format::bytes::{put_varint, read_u16, read_u32, read_u64, read_varint, varint_bytes};
 use crate::format::record::Tag;
@@ -58,6 +59,18 @@ fn head_of(rest: &[u8]) -> i32 {
 
 fn head_to_key_bytes(head: i32) -> [u8; HEAD_BYTES] {
     (head as u32 ^ 0x8000_0000).to_be_bytes()
+}
+
+/// Reads a varint that has one or two bytes mostly.
+#[inline]
+fn read_length(bytes: &[u8]) -> Option<(u64, usize)> {
+    match *bytes {
+        [first, ..] if first < 0x80 => Some((u64::from(first), 1)),
+        [first, second, ..] if second < 0x80 => {
+            Some((u64::from(first & 0x7f) | u64::from(second) << 7, 2))
+        }
+        _ => read_varint(bytes),
+    }
 }
 
 /// One record of a table.
@@ -193,9 +206,9 @@ impl<'p> Page<'p> {
     fn parse(&self, record: &'p [u8]) -> Option<(Slot<'p>, usize)> {
         let tag = *record.first()?;
         let mut at = 1;
-        let (key_length, taken) = read_varint(record.get(at..)?)?;
+        let (key_length, taken) = read_length(record.get(at..)?)?;
         at += taken;
-        let (payload_length, taken) = read_varint(record.get(at..)?)?;
+        let (payload_length, taken) = read_length(record.get(at..)?)?;
         at += taken;
         let mut age = 0;
         if self.kind_is(Kind::Slice) {
@@ -237,15 +250,40 @@ impl<'p> Page<'p> {
         out.extend_from_slice(slot.rest);
     }
 
+    /// Puts the whole key of a slot into a buffer.
+    #[inline]
+    pub(crate) fn read_key(&self, index: usize, key: &mut KeyBuffer) {
+        let slot = self.slot(index);
+        self.join(index, &slot, key);
+    }
+
+    #[inline]
+    fn join(&self, index: usize, slot: &Slot<'_>, key: &mut KeyBuffer) {
+        let head = head_to_key_bytes(self.head(index));
+        let rest = slot.rest.as_ptr().addr() - self.bytes.as_ptr().addr();
+        key.join(self.prefix(), head, self.bytes, rest, slot.key_length);
+    }
+
     /// Puts the whole key of a slot of a leaf or a slice into a buffer; gives its tag and where in
     /// the page its payload is.
     #[inline]
-    pub(crate) fn read_into(&self, index: usize, key: &mut Vec<u8>) -> (Tag, Range<usize>) {
+    pub(crate) fn read_into(&self, index: usize, key: &mut KeyBuffer) -> (Tag, Range<usize>) {
         let slot = self.slot(index);
-        key.clear();
-        self.append_key(index, &slot, key);
+        self.join(index, &slot, key);
+        (Self::tag(&slot), self.place_of(&slot))
+    }
+
+    /// The tag of a slot of a leaf or a slice, and where in the page its payload is.
+    #[inline]
+    pub(crate) fn stored(&self, index: usize) -> (Tag, Range<usize>) {
+        let slot = self.slot(index);
+        (Self::tag(&slot), self.place_of(&slot))
+    }
+
+    #[inline]
+    fn place_of(&self, slot: &Slot<'_>) -> Range<usize> {
         let from = slot.payload.as_ptr().addr() - self.bytes.as_ptr().addr();
-        (Self::tag(&slot), from..from + slot.payload.len())
+        from..from + slot.payload.len()
     }
 
     /// The whole key of a slot.

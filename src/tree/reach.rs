@@ -1,14 +1,17 @@
 //! The leaf at a place in the order of keys, with everything that is pending for it.
 //!
-//! Cursors and counts move from leaf to leaf this way: one descent a leaf, no stack to keep, so that
-//! a page that has to be loaded only means doing the descent again.
+//! Cursors move from leaf to leaf this way: one descent a leaf, no stack to keep, so that a page that
+//! has to be loaded only means doing the descent again. What is found is borrowed under the guard:
+//! short ranges would pay more for counted references than for the descent, so the caller takes
+//! those that it needs.
 
 use smallvec::SmallVec;
 
 use super::interior::Interior;
+use super::key_buffer::KeyBuffer;
 use super::page::Page;
 use super::pages::{Expect, Pages};
-use crate::cache::{Frame, FrameHint, Guard, Handle};
+use crate::cache::{Frame, FrameHint, Guard};
 use crate::error::{Error, Result};
 use crate::format::PagePointer;
 
@@ -24,42 +27,59 @@ pub(crate) enum Seek<'k> {
 }
 
 /// A leaf and what is pending for it.
-#[derive(Clone)]
-pub(crate) struct Reach {
+pub(crate) struct Reach<'g> {
     /// `None` in an empty tree.
-    pub(crate) leaf: Option<Handle>,
+    pub(crate) leaf: Option<&'g Frame>,
     /// Newest first. They may hold operations for other leaves too.
-    pub(crate) slices: SmallVec<[Handle; 4]>,
-    /// The lower bound of the leaf's keys.
-    pub(crate) low: Vec<u8>,
-    /// The first key past the leaf; `None` after the last one.
-    pub(crate) end: Option<Vec<u8>>,
+    pub(crate) slices: SmallVec<[&'g Frame; 8]>,
+    /// The nodes and separators that bound the leaf most narrowly.
+    low: Option<(&'g Frame, usize)>,
+    end: Option<(&'g Frame, usize)>,
+}
+
+impl Reach<'_> {
+    /// Puts the lower bound of the leaf's keys into a buffer; says whether there is one.
+    pub(crate) fn read_low(&self, into: &mut KeyBuffer) -> bool {
+        Self::read(self.low, into)
+    }
+
+    /// The same with the first key past the leaf.
+    pub(crate) fn read_end(&self, into: &mut KeyBuffer) -> bool {
+        Self::read(self.end, into)
+    }
+
+    fn read(place: Option<(&Frame, usize)>, into: &mut KeyBuffer) -> bool {
+        if let Some((frame, slot)) = place {
+            Page::new(frame.bytes()).read_key(slot, into);
+        }
+        place.is_some()
+    }
 }
 
 /// Where a descent ended.
-pub(crate) enum Reached {
+pub(crate) enum Reached<'g> {
     /// At the leaf.
-    At(Reach),
+    At(Reach<'g>),
     /// At a page that is not in memory.
     Need(PagePointer, Expect),
 }
 
 /// Goes down to a leaf.
-pub(crate) fn reach(
+pub(crate) fn reach<'g>(
     pages: &Pages,
     root: &PagePointer,
     root_hint: &FrameHint,
     seek: Seek<'_>,
-    guard: &Guard,
-) -> Result<Reached> {
-    let mut slices = SmallVec::new();
+    guard: &'g Guard,
+) -> Result<Reached<'g>> {
+    let mut reach = Reach {
+        leaf: None,
+        slices: SmallVec::new(),
+        low: None,
+        end: None,
+    };
     if root.is_nothing() {
-        return Ok(Reached::At(Reach {
-            leaf: None,
-            slices,
-            low: Vec::new(),
-            end: None,
-        }));
+        return Ok(Reached::At(reach));
     }
     let mut pointer = *root;
     let mut expect = Expect::Root;
@@ -69,9 +89,6 @@ pub(crate) fn reach(
     let Some(mut frame) = found else {
         return Ok(Reached::Need(pointer, expect));
     };
-    // The nodes and separators that bound the leaf most narrowly.
-    let mut low: Option<(&Frame, usize)> = None;
-    let mut end: Option<(&Frame, usize)> = None;
     loop {
         let page = Page::new(frame.bytes());
         if !expect.admits(&page) {
@@ -81,13 +98,8 @@ pub(crate) fn reach(
             ));
         }
         if page.level() == 0 {
-            let key = |(frame, slot): (&Frame, usize)| Page::new(frame.bytes()).key(slot);
-            return Ok(Reached::At(Reach {
-                leaf: Some(frame.handle(guard)),
-                slices,
-                low: low.map_or_else(Vec::new, key),
-                end: end.map(key),
-            }));
+            reach.leaf = Some(frame);
+            return Ok(Reached::At(reach));
         }
         let node = Interior::new(frame.bytes());
         let child = match seek {
@@ -96,10 +108,10 @@ pub(crate) fn reach(
             Seek::Last => node.children() - 1,
         };
         if child > 0 {
-            low = Some((frame, child - 1));
+            reach.low = Some((frame, child - 1));
         }
         if child + 1 < node.children() {
-            end = Some((frame, child));
+            reach.end = Some((frame, child));
         }
         for run in node.runs().filter(|run| run.pending_units(child) > 0) {
             let Some((index, entry)) = run.slice_of(child) else {
@@ -112,7 +124,7 @@ pub(crate) fn reach(
                 .lookup(pointer.address, pointer.birth, hint, guard)
             {
                 Some(slice) if Expect::Slice.admits(&Page::new(slice.bytes())) => {
-                    slices.push(slice.handle(guard));
+                    reach.slices.push(slice);
                 }
                 Some(_) => {
                     return Err(Error::corrupt_at(

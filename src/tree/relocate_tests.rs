@@ -11,7 +11,7 @@ use crate::disk::{Disk, MemoryDisk, Page as DiskPage};
 use crate::format::record::{Record, Tag, range_end_payload};
 use crate::format::{SequenceNumber, Settings, StoreId};
 use crate::snapshot::{
-    Cursor, Direction, Lookup, Start, Stop, Version, View, count, load_value, lookup,
+    Cursor, Direction, Layered, Lookup, Start, Stop, Version, count, load_value, lookup,
 };
 use crate::space::{Dropped, Space};
 use crate::tree::MergeOperator;
@@ -411,25 +411,18 @@ fn get(version: &Arc<Version>, key: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn check(version: &Arc<Version>, map: &Map, context: &str) {
-    let bound = SequenceNumber(u64::MAX);
-    let version_of_view = Arc::clone(version);
-    let view = View {
-        version: version_of_view,
-        bound,
-    };
+    let over = Layered::whole(Arc::clone(version));
     for (key, value) in map {
         assert!(get(version, key).as_ref() == Some(value), "{context}");
     }
     for direction in [Direction::Forward, Direction::Backward] {
-        let version = Arc::clone(version);
-        let layers = view.layers();
-        let mut cursor = Cursor::new(Arc::clone(&version), layers, direction, Start::Outermost);
+        let mut cursor = Cursor::new(direction, Start::Outermost);
         let mut found = Vec::new();
         loop {
-            match cursor.step().unwrap() {
+            match cursor.step(&over).unwrap() {
                 Stop::Entry => {
-                    let (tag, payload) = cursor.stored();
-                    let value = value_of(&version, cursor.key(), tag, payload);
+                    let (tag, payload) = cursor.stored(&over);
+                    let value = value_of(version, cursor.key(), tag, payload);
                     found.push((cursor.key().to_vec(), value));
                 }
                 Stop::End => break,
@@ -444,7 +437,7 @@ fn check(version: &Arc<Version>, map: &Map, context: &str) {
         let expected = map.iter().map(|(key, value)| (key.clone(), value.clone()));
         assert!(found.into_iter().eq(expected), "{context} {direction:?}");
     }
-    let layers = view.layers().into_iter().collect();
+    let layers = over.layers().into_iter().collect();
     let counted = block_on(count(Arc::clone(version), layers, (&[], None))).unwrap();
     assert_eq!(counted, map.len() as u64, "{context}");
 }
