@@ -39,7 +39,7 @@
 //! | for | see |
 //! | --- | --- |
 //! | opening, and what can be set | [`Options`], [`Store::open`] |
-//! | reading | [`Store::get`], [`Store::get_many`], [`Store::get_with`], [`Store::get_part`], [`Store::range`], [`Range`] |
+//! | reading | [`Store::get`], [`Store::get_many`], [`Store::get_with`], [`Store::get_part`], [`Store::range`], [`Range`], [`Range::keys`] |
 //! | ranges of keys | [`KeyRange`], [`Prefix`] |
 //! | counting | [`Store::count`], [`Store::nth`], [`Store::len`] |
 //! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Batch`], [`Transaction`] |
@@ -96,8 +96,8 @@ mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Batch, Compaction, Durability, Entry, Exchanged, Extract, KeyRange, Maintenance, Operation,
-    Options, Prefix, Range, Snapshot, Statistics, Store, Transaction, Value,
+    Batch, Compaction, Durability, Entry, Exchanged, Extract, KeyRange, Keys, Maintenance,
+    Operation, Options, Prefix, Range, Snapshot, Statistics, Store, Transaction, Value,
 };
 pub use tree::MergeOperator;
 

@@ -145,7 +145,7 @@ macro_rules! reading_methods {
             impl std::future::Future<Output = $crate::Result<bool>> + Send + use<'_>,
         > {
             $crate::store::Operation::new(async move {
-                Ok(self.iter().next_with(|_, _| ()).await?.is_none())
+                Ok(self.iter().next_key_with(|_| ()).await?.is_none())
             })
         }
 

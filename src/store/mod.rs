@@ -58,7 +58,7 @@ pub use key_range::{KeyRange, Prefix};
 pub use modify::{Exchanged, Extract};
 pub use operation::Operation;
 pub use options::{Durability, Maintenance, Options};
-pub use range::Range;
+pub use range::{Keys, Range};
 pub use snapshot::Snapshot;
 pub use statistics::Statistics;
 pub use transaction::Transaction;

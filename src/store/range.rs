@@ -136,8 +136,12 @@ impl<'r> Range<'r> {
         }
     }
 
-    /// Steps one end, loading what it takes; gives the value where it is not in place.
-    async fn advance(&mut self, direction: Direction) -> Result<Option<Option<Bytes>>> {
+    /// Steps one end, loading what it takes; gives the value where it is wanted and not in place.
+    async fn advance(
+        &mut self,
+        direction: Direction,
+        value_wanted: bool,
+    ) -> Result<Option<Option<Bytes>>> {
         loop {
             match self.step(direction)? {
                 Stop::End => return Ok(None),
@@ -150,7 +154,7 @@ impl<'r> Range<'r> {
                         return Ok(None);
                     };
                     let (tag, payload) = cursor.stored(&self.over);
-                    if tag == Tag::Inline {
+                    if tag == Tag::Inline || !value_wanted {
                         return Ok(Some(None));
                     }
                     let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
@@ -167,7 +171,7 @@ impl<'r> Range<'r> {
         direction: Direction,
         function: impl FnOnce(&[u8], &[u8]) -> R,
     ) -> Result<Option<R>> {
-        let Some(loaded) = self.advance(direction).await? else {
+        let Some(loaded) = self.advance(direction, true).await? else {
             return Ok(None);
         };
         let Some(cursor) = self.standing(direction) else {
@@ -179,6 +183,42 @@ impl<'r> Range<'r> {
         };
         self.given(direction);
         Ok(Some(result))
+    }
+
+    async fn lend_key<R>(
+        &mut self,
+        direction: Direction,
+        function: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>> {
+        if self.advance(direction, false).await?.is_none() {
+            return Ok(None);
+        }
+        let result = self
+            .standing(direction)
+            .map(|cursor| function(cursor.key()));
+        self.given(direction);
+        Ok(result)
+    }
+
+    /// Lends the key of the next entry to a function, without looking at its value.
+    pub fn next_key_with<R>(
+        &mut self,
+        function: impl FnOnce(&[u8]) -> R,
+    ) -> Operation<impl Future<Output = Result<Option<R>>>> {
+        Operation::new(self.lend_key(Direction::Forward, function))
+    }
+
+    /// Lends the key of the last entry that is left to a function.
+    pub fn next_back_key_with<R>(
+        &mut self,
+        function: impl FnOnce(&[u8]) -> R,
+    ) -> Operation<impl Future<Output = Result<Option<R>>>> {
+        Operation::new(self.lend_key(Direction::Backward, function))
+    }
+
+    /// The keys alone: values that are not in their leaves are not read.
+    pub fn keys(self) -> Keys<'r> {
+        Keys { range: self }
     }
 
     /// Lends the next entry, key and value, to a function. `None` at the end. No allocation where
@@ -256,63 +296,126 @@ impl DoubleEndedIterator for Range<'_> {
     }
 }
 
-impl Stream for Range<'_> {
-    type Item = Result<(Vec<u8>, Value)>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let range = &mut *self;
-        if range.failed {
+impl Range<'_> {
+    /// Steps the front, as [`advance`](Self::advance) does, for a stream.
+    fn poll_advance(
+        &mut self,
+        context: &mut Context<'_>,
+        value_wanted: bool,
+    ) -> Poll<Option<Result<Option<Bytes>>>> {
+        if self.failed {
             return Poll::Ready(None);
         }
         loop {
             let mut value = None;
-            if let Some(loading) = &mut range.loading {
+            if let Some(loading) = &mut self.loading {
                 let result = ready!(loading.as_mut().poll(context));
-                range.loading = None;
+                self.loading = None;
                 match result {
                     Ok(Loaded::Value(loaded)) => value = Some(loaded),
-                    Ok(Loaded::Page(page)) => range.loaded.push(page),
+                    Ok(Loaded::Page(page)) => self.loaded.push(page),
                     Err(error) => {
-                        range.failed = true;
+                        self.failed = true;
                         return Poll::Ready(Some(Err(error)));
                     }
                 }
             }
-            let pages = Arc::clone(range.over.version().pages());
-            match range.step(Direction::Forward) {
+            let pages = Arc::clone(self.over.version().pages());
+            match self.step(Direction::Forward) {
                 Err(error) => {
-                    range.failed = true;
+                    self.failed = true;
                     return Poll::Ready(Some(Err(error)));
                 }
                 Ok(Stop::End) => return Poll::Ready(None),
                 Ok(Stop::Need(pointer, expect)) => {
-                    range.loading = Some(Box::pin(async move {
+                    self.loading = Some(Box::pin(async move {
                         pages.load(&pointer, expect).await.map(Loaded::Page)
                     }));
                 }
                 Ok(Stop::Entry) => {
-                    let Some(cursor) = &range.front else {
+                    let Some(cursor) = &self.front else {
                         return Poll::Ready(None);
                     };
-                    let (tag, payload) = cursor.stored(&range.over);
-                    let value = match (tag, value) {
-                        (Tag::Inline, _) => Bytes::copy_from_slice(payload),
-                        (_, Some(value)) => value,
-                        (tag, None) => {
-                            let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
-                            range.loading = Some(Box::pin(async move {
-                                load_value(&pages, &key, tag, &payload)
-                                    .await
-                                    .map(Loaded::Value)
-                            }));
-                            continue;
-                        }
-                    };
-                    let key = cursor.key().to_vec();
-                    range.given(Direction::Forward);
-                    return Poll::Ready(Some(Ok((key, Value::new(value)))));
+                    let (tag, payload) = cursor.stored(&self.over);
+                    if tag == Tag::Inline || !value_wanted || value.is_some() {
+                        return Poll::Ready(Some(Ok(value)));
+                    }
+                    let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
+                    self.loading = Some(Box::pin(async move {
+                        load_value(&pages, &key, tag, &payload)
+                            .await
+                            .map(Loaded::Value)
+                    }));
                 }
             }
         }
+    }
+}
+
+impl Stream for Range<'_> {
+    type Item = Result<(Vec<u8>, Value)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let advanced = ready!(self.poll_advance(context, true));
+        Poll::Ready(match (advanced, &self.front) {
+            (Some(Ok(value)), Some(cursor)) => {
+                let (key, stored) = (cursor.key().to_vec(), cursor.stored(&self.over).1);
+                let value = value.unwrap_or_else(|| Bytes::copy_from_slice(stored));
+                self.given(Direction::Forward);
+                Some(Ok((key, Value::new(value))))
+            }
+            (Some(Err(error)), _) => Some(Err(error)),
+            _ => None,
+        })
+    }
+}
+
+/// The keys of a range, from either end or both at once: see [`Range::keys`]. As an [`Iterator`] it
+/// waits, as a [`Stream`] it is awaited.
+#[must_use = "a range does nothing before it is asked"]
+pub struct Keys<'r> {
+    range: Range<'r>,
+}
+
+impl Keys<'_> {
+    fn next_waiting(&mut self, direction: Direction) -> Option<Result<Vec<u8>>> {
+        if self.range.failed {
+            return None;
+        }
+        let next = block_on(self.range.lend_key(direction, <[u8]>::to_vec));
+        self.range.failed = next.is_err();
+        next.transpose()
+    }
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Result<Vec<u8>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_waiting(Direction::Forward)
+    }
+}
+
+impl DoubleEndedIterator for Keys<'_> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.next_waiting(Direction::Backward)
+    }
+}
+
+impl Stream for Keys<'_> {
+    type Item = Result<Vec<u8>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let range = &mut self.range;
+        let advanced = ready!(range.poll_advance(context, false));
+        Poll::Ready(match (advanced, &range.front) {
+            (Some(Ok(_)), Some(cursor)) => {
+                let key = cursor.key().to_vec();
+                range.given(Direction::Forward);
+                Some(Ok(key))
+            }
+            (Some(Err(error)), _) => Some(Err(error)),
+            _ => None,
+        })
     }
 }

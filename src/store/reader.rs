@@ -222,7 +222,7 @@ impl Reader {
         };
         let mut range = Range::new(over, Bound::Included(from), Bound::Unbounded);
         for _ in 0..skip {
-            if range.next_with(|_, _| ()).await?.is_none() {
+            if range.next_key_with(|_| ()).await?.is_none() {
                 return Ok(None);
             }
         }

@@ -424,6 +424,37 @@ macro_rules! readable {
                         }
                         same(None, owned(expected.next()))
                     }
+                    Read::Keys(low, high, ends) => {
+                        let bounds = setup.bounds(*low, *high);
+                        let mut expected = between(map, bounds).into_iter().map(|(key, _)| key);
+                        let mut range = self.range(bounds);
+                        for back in ends.iter().take(3) {
+                            let (found, expected) = match back {
+                                false => {
+                                    let found = range.next_key_with(<[u8]>::to_vec);
+                                    (found.wait().map_err(told)?, expected.next())
+                                }
+                                true => {
+                                    let found = range.next_back_key_with(<[u8]>::to_vec);
+                                    (found.wait().map_err(told)?, expected.next_back())
+                                }
+                            };
+                            same(found.as_ref(), expected)?;
+                        }
+                        let mut keys = range.keys();
+                        for back in ends.iter().skip(3) {
+                            let (found, expected) = match back {
+                                false => (keys.next(), expected.next()),
+                                true => (keys.next_back(), expected.next_back()),
+                            };
+                            same(found.transpose().map_err(told)?.as_ref(), expected)?;
+                        }
+                        let rest = futures::executor::block_on_stream(keys);
+                        for found in rest {
+                            same(Some(&found.map_err(told)?), expected.next())?;
+                        }
+                        same(None, expected.next())
+                    }
                     Read::Prefix(key, length) => {
                         let key = &setup.keys[*key];
                         let prefix = &key[..(*length).min(key.len())];

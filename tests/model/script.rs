@@ -86,6 +86,8 @@ pub enum Read {
     ContainsKey(usize),
     /// Each bit says from which end the next entry is taken; then all the rest from the front.
     Range(Bound<usize>, Bound<usize>, Vec<bool>),
+    /// The same, without the values.
+    Keys(Bound<usize>, Bound<usize>, Vec<bool>),
     /// The first bytes of a key.
     Prefix(usize, usize),
     First,
@@ -266,7 +268,12 @@ impl Shape {
             }
             4 => Read::ValueLength(self.key(random)),
             5 => Read::ContainsKey(self.key(random)),
-            6 | 7 => Read::Range(
+            6 => Read::Keys(
+                self.bound(random),
+                self.bound(random),
+                (0..random.usize(..20)).map(|_| random.bool()).collect(),
+            ),
+            7 => Read::Range(
                 self.bound(random),
                 self.bound(random),
                 (0..random.usize(..20)).map(|_| random.bool()).collect(),
