@@ -93,6 +93,22 @@ pub(crate) struct Frame {
 
 const _: () = assert!(size_of::<Frame>() == 64);
 
+/// The header and the heads of most pages.
+const PREFETCH_LINES: usize = 6;
+
+/// Has the processor fetch a cache line, if it can be asked to.
+#[inline]
+fn prefetch(at: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing that the program sees, and faults at no address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = at;
+}
+
 /// What a frame is filled with.
 pub(super) struct Filling<'b> {
     pub address: Address,
@@ -148,6 +164,21 @@ impl Frame {
         // its count stays above zero for the life of the borrow. Until then `data` has `length`
         // bytes, initialized by `fill` and not written since.
         unsafe { std::slice::from_raw_parts(data, length) }
+    }
+
+    /// Has the processor fetch the beginning of the page, where a search goes first.
+    #[inline]
+    pub fn prefetch(&self) {
+        let data = self.data.load(Ordering::Relaxed);
+        for line in 0..PREFETCH_LINES {
+            prefetch(data.wrapping_add(64 * line));
+        }
+    }
+
+    /// Has the processor fetch the frame itself.
+    #[inline]
+    pub(super) fn prefetch_frame(&self) {
+        prefetch(ptr::from_ref(self).cast());
     }
 
     /// The hint of a child. The index is below the number given when the page was installed.

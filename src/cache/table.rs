@@ -102,6 +102,15 @@ impl FrameTable {
         self.lookup_in_map(address, birth, hint, guard)
     }
 
+    /// Has the processor fetch what a look-up with this hint is going to read first, so that several
+    /// look-ups wait together.
+    #[inline]
+    pub fn prefetch(&self, hint: &FrameHint) {
+        if let Some(slot) = self.pool.slot(hint.position()) {
+            slot.prefetch_frame();
+        }
+    }
+
     #[cold]
     #[inline(never)]
     fn lookup_in_map<'g>(

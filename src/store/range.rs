@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -26,6 +26,55 @@ enum Loaded {
 
 type Loading = Pin<Box<dyn Future<Output = Result<Loaded>> + Send>>;
 
+/// The value of an entry that is lent.
+enum Lent<'v> {
+    InPlace(&'v [u8]),
+    Loaded(Bytes),
+    /// It was not asked for, and is not in place.
+    Unread,
+}
+
+impl Deref for Lent<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::InPlace(value) => value,
+            Self::Loaded(value) => value,
+            Self::Unread => &[],
+        }
+    }
+}
+
+/// Lending the next entry of an end. Where nothing has to be loaded it is one step of a cursor.
+struct Lend<'l, 'r, F> {
+    range: &'l mut Range<'r>,
+    direction: Direction,
+    value_wanted: bool,
+    loading: Option<Loading>,
+    function: Option<F>,
+}
+
+/// The function is moved out, never pinned.
+impl<F> Unpin for Lend<'_, '_, F> {}
+
+impl<R, F: FnOnce(&[u8], Lent<'_>) -> R> Future for Lend<'_, '_, F> {
+    type Output = Result<Option<R>>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            range,
+            direction,
+            value_wanted,
+            loading,
+            function,
+        } = &mut *self;
+        range.poll_entry(*direction, *value_wanted, loading, function, context)
+    }
+}
+
 /// The entries of a range in the order of their keys, from either end or both at once.
 ///
 /// It sees what there was when it was made, for as long as it lives. As an [`Iterator`] it waits, as
@@ -41,8 +90,9 @@ pub struct Range<'r> {
     /// left.
     low: Bound<Vec<u8>>,
     high: Bound<Vec<u8>>,
-    front: Option<Cursor>,
-    back: Option<Cursor>,
+    /// In boxes: most ranges use one, and a range is moved about.
+    front: Option<Box<Cursor>>,
+    back: Option<Box<Cursor>>,
     /// Ends that stopped on an entry whose value is still to be loaded: the front, the back.
     held: [bool; 2],
     /// What the front waits for.
@@ -120,84 +170,93 @@ impl<'r> Range<'r> {
         self.loading = None;
     }
 
-    /// The entry that an end holds was given: neither end is to give it again.
     #[inline]
-    fn given(&mut self, direction: Direction) {
-        self.held[direction as usize] = false;
-        if direction == Direction::Forward {
-            self.loading = None;
-        }
-    }
-
     fn standing(&self, direction: Direction) -> Option<&Cursor> {
         match direction {
-            Direction::Forward => self.front.as_ref(),
-            Direction::Backward => self.back.as_ref(),
+            Direction::Forward => self.front.as_deref(),
+            Direction::Backward => self.back.as_deref(),
         }
     }
 
-    /// Steps one end, loading what it takes; gives the value where it is wanted and not in place.
-    async fn advance(
+    /// Steps one end onto its next entry, loading what it takes, and hands that to a function.
+    #[inline]
+    fn poll_entry<R, F: FnOnce(&[u8], Lent<'_>) -> R>(
         &mut self,
         direction: Direction,
         value_wanted: bool,
-    ) -> Result<Option<Option<Bytes>>> {
+        loading: &mut Option<Loading>,
+        function: &mut Option<F>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<R>>> {
+        let mut value = None;
         loop {
-            match self.step(direction)? {
-                Stop::End => return Ok(None),
-                Stop::Need(pointer, expect) => {
-                    let page = self.over.version().pages().load(&pointer, expect).await?;
-                    self.loaded.push(page);
-                }
-                Stop::Entry => {
-                    let Some(cursor) = self.standing(direction) else {
-                        return Ok(None);
-                    };
-                    let (tag, payload) = cursor.stored(&self.over);
-                    if tag == Tag::Inline || !value_wanted {
-                        return Ok(Some(None));
-                    }
-                    let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
-                    let value =
-                        load_value(self.over.version().pages(), &key, tag, &payload).await?;
-                    return Ok(Some(Some(value)));
+            if let Some(future) = loading {
+                let result = ready!(future.as_mut().poll(context));
+                *loading = None;
+                match result? {
+                    Loaded::Value(loaded) => value = Some(loaded),
+                    Loaded::Page(page) => self.loaded.push(page),
                 }
             }
+            match self.step(direction)? {
+                Stop::Entry => {}
+                Stop::End => return Poll::Ready(Ok(None)),
+                Stop::Need(pointer, expect) => {
+                    let pages = Arc::clone(self.over.version().pages());
+                    *loading = Some(Box::pin(async move {
+                        pages.load(&pointer, expect).await.map(Loaded::Page)
+                    }));
+                    continue;
+                }
+            }
+            let Some(cursor) = self.standing(direction) else {
+                return Poll::Ready(Ok(None));
+            };
+            let lent = match (cursor.stored(&self.over), value.take()) {
+                ((Tag::Inline, payload), _) => Lent::InPlace(payload),
+                (_, Some(value)) => Lent::Loaded(value),
+                _ if !value_wanted => Lent::Unread,
+                ((tag, payload), None) => {
+                    *loading = Some(self.load_value(cursor.key(), tag, payload));
+                    continue;
+                }
+            };
+            let function = function.take();
+            let result = function.map(|function| function(cursor.key(), lent));
+            self.held[direction as usize] = false;
+            return Poll::Ready(Ok(result));
         }
     }
 
-    async fn lend<R>(
-        &mut self,
-        direction: Direction,
-        function: impl FnOnce(&[u8], &[u8]) -> R,
-    ) -> Result<Option<R>> {
-        let Some(loaded) = self.advance(direction, true).await? else {
-            return Ok(None);
-        };
-        let Some(cursor) = self.standing(direction) else {
-            return Ok(None);
-        };
-        let result = match &loaded {
-            Some(value) => function(cursor.key(), value),
-            None => function(cursor.key(), cursor.stored(&self.over).1),
-        };
-        self.given(direction);
-        Ok(Some(result))
+    #[cold]
+    fn load_value(&self, key: &[u8], tag: Tag, payload: &[u8]) -> Loading {
+        let pages = Arc::clone(self.over.version().pages());
+        let (key, payload) = (key.to_vec(), payload.to_vec());
+        Box::pin(async move {
+            load_value(&pages, &key, tag, &payload)
+                .await
+                .map(Loaded::Value)
+        })
     }
 
-    async fn lend_key<R>(
+    #[inline]
+    fn lend<R, F: FnOnce(&[u8], Lent<'_>) -> R>(
         &mut self,
         direction: Direction,
-        function: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>> {
-        if self.advance(direction, false).await?.is_none() {
-            return Ok(None);
+        value_wanted: bool,
+        function: F,
+    ) -> Lend<'_, 'r, F> {
+        if direction == Direction::Forward {
+            // What a stream waits for may be for the entry that is given now.
+            self.loading = None;
         }
-        let result = self
-            .standing(direction)
-            .map(|cursor| function(cursor.key()));
-        self.given(direction);
-        Ok(result)
+        Lend {
+            range: self,
+            direction,
+            value_wanted,
+            loading: None,
+            function: Some(function),
+        }
     }
 
     /// Lends the key of the next entry to a function, without looking at its value.
@@ -205,7 +264,7 @@ impl<'r> Range<'r> {
         &mut self,
         function: impl FnOnce(&[u8]) -> R,
     ) -> Operation<impl Future<Output = Result<Option<R>>>> {
-        Operation::new(self.lend_key(Direction::Forward, function))
+        Operation::new(self.lend(Direction::Forward, false, |key, _| function(key)))
     }
 
     /// Lends the key of the last entry that is left to a function.
@@ -213,7 +272,7 @@ impl<'r> Range<'r> {
         &mut self,
         function: impl FnOnce(&[u8]) -> R,
     ) -> Operation<impl Future<Output = Result<Option<R>>>> {
-        Operation::new(self.lend_key(Direction::Backward, function))
+        Operation::new(self.lend(Direction::Backward, false, |key, _| function(key)))
     }
 
     /// The keys alone: values that are not in their leaves are not read.
@@ -227,7 +286,7 @@ impl<'r> Range<'r> {
         &mut self,
         function: impl FnOnce(&[u8], &[u8]) -> R,
     ) -> Operation<impl Future<Output = Result<Option<R>>>> {
-        Operation::new(self.lend(Direction::Forward, function))
+        Operation::new(self.lend(Direction::Forward, true, |key, lent| function(key, &lent)))
     }
 
     /// Lends the last entry that is left to a function.
@@ -235,24 +294,24 @@ impl<'r> Range<'r> {
         &mut self,
         function: impl FnOnce(&[u8], &[u8]) -> R,
     ) -> Operation<impl Future<Output = Result<Option<R>>>> {
-        Operation::new(self.lend(Direction::Backward, function))
+        Operation::new(self.lend(Direction::Backward, true, |key, lent| function(key, &lent)))
     }
 
     /// The next entry, owned.
     pub fn next_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
-        self.next_with(entry)
+        Operation::new(self.lend(Direction::Forward, true, entry))
     }
 
     /// The last entry that is left, owned.
     pub fn next_back_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
-        self.next_back_with(entry)
+        Operation::new(self.lend(Direction::Backward, true, entry))
     }
 
     fn next_waiting(&mut self, direction: Direction) -> Option<Result<(Vec<u8>, Value)>> {
         if self.failed {
             return None;
         }
-        let next = block_on(self.lend(direction, entry));
+        let next = block_on(self.lend(direction, true, entry));
         self.failed = next.is_err();
         next.transpose()
     }
@@ -260,26 +319,35 @@ impl<'r> Range<'r> {
 
 /// The cursor of an end, which begins at the end's bound.
 #[cold]
-fn begin(direction: Direction, bound: &mut Bound<Vec<u8>>) -> Cursor {
+fn begin(direction: Direction, bound: &mut Bound<Vec<u8>>) -> Box<Cursor> {
     let start = match std::mem::replace(bound, Bound::Unbounded) {
         Bound::Unbounded => Start::Outermost,
         Bound::Included(key) => Start::At(key),
         Bound::Excluded(key) => Start::Past(key),
     };
-    Cursor::new(direction, start)
+    Box::new(Cursor::new(direction, start))
 }
 
 /// How far the other end may go: to what this end has given, or to where it is to begin.
 #[inline]
-fn limit<'c>(end: &'c Option<Cursor>, held: bool, bound: &'c Bound<Vec<u8>>) -> Bound<&'c [u8]> {
+fn limit<'c>(
+    end: &'c Option<Box<Cursor>>,
+    held: bool,
+    bound: &'c Bound<Vec<u8>>,
+) -> Bound<&'c [u8]> {
     match end {
         Some(cursor) => cursor.frontier(!held),
         None => bound.as_ref().map(Vec::as_slice),
     }
 }
 
-fn entry(key: &[u8], value: &[u8]) -> (Vec<u8>, Value) {
-    (key.to_vec(), Value::new(Bytes::copy_from_slice(value)))
+fn entry(key: &[u8], value: Lent<'_>) -> (Vec<u8>, Value) {
+    let value = match value {
+        Lent::InPlace(value) => Bytes::copy_from_slice(value),
+        Lent::Loaded(value) => value,
+        Lent::Unread => Bytes::new(),
+    };
+    (key.to_vec(), Value::new(value))
 }
 
 impl Iterator for Range<'_> {
@@ -297,58 +365,28 @@ impl DoubleEndedIterator for Range<'_> {
 }
 
 impl Range<'_> {
-    /// Steps the front, as [`advance`](Self::advance) does, for a stream.
-    fn poll_advance(
+    /// The next entry for a stream.
+    fn poll_owned<R>(
         &mut self,
-        context: &mut Context<'_>,
         value_wanted: bool,
-    ) -> Poll<Option<Result<Option<Bytes>>>> {
+        function: impl FnOnce(&[u8], Lent<'_>) -> R,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<R>>> {
         if self.failed {
             return Poll::Ready(None);
         }
-        loop {
-            let mut value = None;
-            if let Some(loading) = &mut self.loading {
-                let result = ready!(loading.as_mut().poll(context));
-                self.loading = None;
-                match result {
-                    Ok(Loaded::Value(loaded)) => value = Some(loaded),
-                    Ok(Loaded::Page(page)) => self.loaded.push(page),
-                    Err(error) => {
-                        self.failed = true;
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                }
-            }
-            let pages = Arc::clone(self.over.version().pages());
-            match self.step(Direction::Forward) {
-                Err(error) => {
-                    self.failed = true;
-                    return Poll::Ready(Some(Err(error)));
-                }
-                Ok(Stop::End) => return Poll::Ready(None),
-                Ok(Stop::Need(pointer, expect)) => {
-                    self.loading = Some(Box::pin(async move {
-                        pages.load(&pointer, expect).await.map(Loaded::Page)
-                    }));
-                }
-                Ok(Stop::Entry) => {
-                    let Some(cursor) = &self.front else {
-                        return Poll::Ready(None);
-                    };
-                    let (tag, payload) = cursor.stored(&self.over);
-                    if tag == Tag::Inline || !value_wanted || value.is_some() {
-                        return Poll::Ready(Some(Ok(value)));
-                    }
-                    let (key, payload) = (cursor.key().to_vec(), payload.to_vec());
-                    self.loading = Some(Box::pin(async move {
-                        load_value(&pages, &key, tag, &payload)
-                            .await
-                            .map(Loaded::Value)
-                    }));
-                }
-            }
-        }
+        let (mut loading, mut function) = (self.loading.take(), Some(function));
+        let polled = self.poll_entry(
+            Direction::Forward,
+            value_wanted,
+            &mut loading,
+            &mut function,
+            context,
+        );
+        self.loading = loading;
+        let next = ready!(polled);
+        self.failed = next.is_err();
+        Poll::Ready(next.transpose())
     }
 }
 
@@ -356,17 +394,7 @@ impl Stream for Range<'_> {
     type Item = Result<(Vec<u8>, Value)>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let advanced = ready!(self.poll_advance(context, true));
-        Poll::Ready(match (advanced, &self.front) {
-            (Some(Ok(value)), Some(cursor)) => {
-                let (key, stored) = (cursor.key().to_vec(), cursor.stored(&self.over).1);
-                let value = value.unwrap_or_else(|| Bytes::copy_from_slice(stored));
-                self.given(Direction::Forward);
-                Some(Ok((key, Value::new(value))))
-            }
-            (Some(Err(error)), _) => Some(Err(error)),
-            _ => None,
-        })
+        self.poll_owned(true, entry, context)
     }
 }
 
@@ -382,7 +410,7 @@ impl Keys<'_> {
         if self.range.failed {
             return None;
         }
-        let next = block_on(self.range.lend_key(direction, <[u8]>::to_vec));
+        let next = block_on(self.range.lend(direction, false, |key, _| key.to_vec()));
         self.range.failed = next.is_err();
         next.transpose()
     }
@@ -406,16 +434,6 @@ impl Stream for Keys<'_> {
     type Item = Result<Vec<u8>>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let range = &mut self.range;
-        let advanced = ready!(range.poll_advance(context, false));
-        Poll::Ready(match (advanced, &range.front) {
-            (Some(Ok(_)), Some(cursor)) => {
-                let key = cursor.key().to_vec();
-                range.given(Direction::Forward);
-                Some(Ok(key))
-            }
-            (Some(Err(error)), _) => Some(Err(error)),
-            _ => None,
-        })
+        self.range.poll_owned(false, |key, _| key.to_vec(), context)
     }
 }

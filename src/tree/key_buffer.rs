@@ -4,10 +4,14 @@
 //! record. Behind the key there is always room for a copy of constant length, so that the rest of
 //! most keys is copied by a few instructions and not by a call.
 
+use std::ops::Range;
+
 use smallvec::{SmallVec, smallvec};
 
 /// Rests up to this length are copied as if they had it.
 const REST_BYTES: usize = 32;
+/// The same for prefixes.
+const PREFIX_BYTES: usize = 16;
 
 /// See the module.
 #[derive(Clone)]
@@ -52,37 +56,34 @@ impl KeyBuffer {
     }
 
     /// Makes it a key of a page: the prefix, as much of the head as the key has, and of the bytes
-    /// of the page from `rest` on what is left of the key. `length` counts the key after the
-    /// prefix.
+    /// from `rest` on what is left of the key. `length` counts the key after the prefix.
     #[inline]
     pub(crate) fn join(
         &mut self,
-        prefix: &[u8],
-        head: [u8; 4],
         page: &[u8],
+        prefix: Range<usize>,
+        head: [u8; 4],
         rest: usize,
         length: usize,
     ) {
-        let rest_at = prefix.len() + head.len();
+        let prefix_length = prefix.len();
+        let rest_at = prefix_length + head.len();
         let rest_bytes = length.saturating_sub(head.len());
         self.make_room(rest_at + rest_bytes);
-        if prefix.len() <= 8 {
-            // No call for the short prefixes of random keys.
-            for (to, from) in self.bytes.iter_mut().zip(prefix) {
-                *to = *from;
+        let bytes = &mut self.bytes[..];
+        match page[prefix.start..].first_chunk::<PREFIX_BYTES>() {
+            Some(from) if prefix_length <= PREFIX_BYTES => {
+                bytes[..PREFIX_BYTES].copy_from_slice(from);
             }
-        } else {
-            self.bytes[..prefix.len()].copy_from_slice(prefix);
+            _ => bytes[..prefix_length].copy_from_slice(&page[prefix]),
         }
-        self.bytes[prefix.len()..rest_at].copy_from_slice(&head);
+        bytes[prefix_length..rest_at].copy_from_slice(&head);
+        let bytes = &mut bytes[rest_at..];
         match page[rest..].first_chunk::<REST_BYTES>() {
-            Some(from) if rest_bytes <= REST_BYTES => {
-                self.bytes[rest_at..rest_at + REST_BYTES].copy_from_slice(from);
-            }
-            _ => self.bytes[rest_at..rest_at + rest_bytes]
-                .copy_from_slice(&page[rest..rest + rest_bytes]),
+            Some(from) if rest_bytes <= REST_BYTES => bytes[..REST_BYTES].copy_from_slice(from),
+            _ => bytes[..rest_bytes].copy_from_slice(&page[rest..rest + rest_bytes]),
         }
-        self.length = prefix.len() + length;
+        self.length = prefix_length + length;
     }
 }
 
@@ -94,16 +95,24 @@ mod tests {
     fn keys_of_every_length_are_joined_from_their_parts() {
         let page: Vec<u8> = (0..=255).collect();
         let mut buffer = KeyBuffer::new();
-        for prefix in [0, 1, 7, 8, 9, 40, 100] {
-            let prefix = vec![b'p'; prefix];
+        for prefix in [
+            0..0,
+            0..1,
+            3..18,
+            3..19,
+            3..20,
+            100..200,
+            255..256,
+            256..256,
+        ] {
             for length in (0..200usize).chain([3, 0]) {
-                for rest in [0, 30, 256 - length.max(4) + 4] {
-                    let rest_bytes = length.saturating_sub(4);
+                let rest_bytes = length.saturating_sub(4);
+                for rest in [0, 30, 256 - rest_bytes] {
                     if rest + rest_bytes > page.len() {
                         continue;
                     }
-                    buffer.join(&prefix, *b"head", &page, rest, length);
-                    let mut expected = prefix.clone();
+                    buffer.join(&page, prefix.clone(), *b"head", rest, length);
+                    let mut expected = page[prefix.clone()].to_vec();
                     expected.extend_from_slice(&b"head"[..length.min(4)]);
                     expected.extend_from_slice(&page[rest..rest + rest_bytes]);
                     assert_eq!(buffer.as_slice(), expected, "{length} at {rest}");

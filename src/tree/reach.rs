@@ -113,27 +113,28 @@ pub(crate) fn reach<'g>(
         if child + 1 < node.children() {
             reach.end = Some((frame, child));
         }
-        for run in node.runs().filter(|run| run.pending_units(child) > 0) {
-            let Some((index, entry)) = run.slice_of(child) else {
-                continue;
-            };
-            let pointer = entry.pointer();
-            let hint = frame.hint(node.children() + run.slices_before + index);
-            match pages
+        // What is pending and the child are looked up one after the other, but waited for together.
+        pages.frames.prefetch(frame.hint(child));
+        let slices: SmallVec<[(PagePointer, &FrameHint); 8]> = node
+            .runs()
+            .filter(|run| run.pending_units(child) > 0)
+            .filter_map(|run| {
+                let (index, entry) = run.slice_of(child)?;
+                let hint = frame.hint(node.children() + run.slices_before + index);
+                pages.frames.prefetch(hint);
+                Some((entry.pointer(), hint))
+            })
+            .collect();
+        let before = reach.slices.len();
+        for (pointer, hint) in &slices {
+            let found = pages
                 .frames
-                .lookup(pointer.address, pointer.birth, hint, guard)
-            {
-                Some(slice) if Expect::Slice.admits(&Page::new(slice.bytes())) => {
-                    reach.slices.push(slice);
-                }
-                Some(_) => {
-                    return Err(Error::corrupt_at(
-                        pointer.extent(),
-                        "a slice is something else",
-                    ));
-                }
-                None => return Ok(Reached::Need(pointer, Expect::Slice)),
-            }
+                .lookup(pointer.address, pointer.birth, hint, guard);
+            let Some(slice) = found else {
+                return Ok(Reached::Need(*pointer, Expect::Slice));
+            };
+            slice.prefetch();
+            reach.slices.push(slice);
         }
         pointer = node.pointer(child);
         expect = Expect::Level(page.level() - 1);
@@ -143,6 +144,15 @@ pub(crate) fn reach<'g>(
         {
             Some(next) => frame = next,
             None => return Ok(Reached::Need(pointer, expect)),
+        }
+        frame.prefetch();
+        for (slice, (pointer, _)) in reach.slices[before..].iter().zip(&slices) {
+            if !Expect::Slice.admits(&Page::new(slice.bytes())) {
+                return Err(Error::corrupt_at(
+                    pointer.extent(),
+                    "a slice is something else",
+                ));
+            }
         }
     }
 }

@@ -68,7 +68,9 @@ pub(crate) fn search<'g>(
         }
         let node = Interior::new(frame.bytes());
         let child = node.child_of(key);
+        let hint = frame.hint(child);
         if node.has_runs() {
+            pages.frames.prefetch(hint);
             let step = ask_runs(pages, frame, &node, child, key, chains, guard)?;
             if let Some(step) = step {
                 return Ok(step);
@@ -76,7 +78,6 @@ pub(crate) fn search<'g>(
         }
         pointer = node.pointer(child);
         expect = Expect::Level(page.level() - 1);
-        let hint = frame.hint(child);
         match pages
             .frames
             .lookup(pointer.address, pointer.birth, hint, guard)
@@ -84,6 +85,7 @@ pub(crate) fn search<'g>(
             Some(next) => frame = next,
             None => return Ok(Step::Need(pointer, expect)),
         }
+        frame.prefetch();
     }
 }
 
