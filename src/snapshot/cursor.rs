@@ -559,27 +559,58 @@ impl Place {
     /// The rank of a key at or after where the cursor is.
     fn rank_of(&self, key: &[u8]) -> Rank {
         let leaf = self.leaf.as_ref().map(|leaf| Page::new(leaf.bytes()));
-        let (rank, outermost) = match leaf.map_or(Err(0), |page| page.search(key)) {
-            Ok(slot) => (2 * slot as Rank + 1, false),
-            Err(slot) => match self.direction {
-                Direction::Forward => (2 * slot as Rank, slot == self.slots),
-                Direction::Backward => (2 * slot as Rank, slot == 0),
-            },
-        };
-        let outside = outermost
-            && self.bounded
-            && match self.direction {
-                Direction::Forward => key >= self.bound.as_slice(),
-                Direction::Backward => key < self.bound.as_slice(),
-            };
+        match leaf.map_or(Err(0), |page| page.search(key)) {
+            Ok(slot) => self.toward(2 * slot as Rank + 1),
+            Err(slot) if self.is_outermost(slot) && self.bounded && self.is_past(key) => ENDED,
+            Err(slot) => self.toward(2 * slot as Rank),
+        }
+    }
+
+    /// The rank of a key of which some beginning is known, if that is enough.
+    fn rank_of_beginning(&self, beginning: &[u8]) -> Option<Rank> {
+        let leaf = self.leaf.as_ref().map(|leaf| Page::new(leaf.bytes()))?;
+        let slot = leaf.search(beginning).err()?;
+        if slot < self.slots && leaf.may_begin_with(slot, beginning) {
+            return None;
+        }
+        if self.is_outermost(slot) && self.bounded {
+            if self.bound.as_slice().starts_with(beginning) {
+                return None;
+            }
+            if self.is_past(beginning) {
+                return Some(ENDED);
+            }
+        }
+        Some(self.toward(2 * slot as Rank))
+    }
+
+    #[inline]
+    fn toward(&self, rank: Rank) -> Rank {
         match self.direction {
-            _ if outside => ENDED,
             Direction::Forward => rank,
             Direction::Backward => -rank,
         }
     }
 
-    /// The rank of the next key of a slice.
+    /// Whether what stands before a slot and after the one before may be beyond the leaf's bound.
+    #[inline]
+    fn is_outermost(&self, slot: usize) -> bool {
+        match self.direction {
+            Direction::Forward => slot == self.slots,
+            Direction::Backward => slot == 0,
+        }
+    }
+
+    #[inline]
+    fn is_past(&self, key: &[u8]) -> bool {
+        match self.direction {
+            Direction::Forward => key >= self.bound.as_slice(),
+            Direction::Backward => key < self.bound.as_slice(),
+        }
+    }
+
+    /// The rank of the next key of a slice. The records of keys whose turn may never come are left
+    /// alone where the table tells enough: each would be waited for.
     fn rank_in_slice(&self, page: &Page<'_>, at: usize, buffer: &mut KeyBuffer) -> Rank {
         let ended = match self.direction {
             Direction::Forward => at >= page.slots(),
@@ -588,7 +619,13 @@ impl Place {
         if ended {
             return ENDED;
         }
-        page.read_key(self.direction.slot(at), buffer);
+        let slot = self.direction.slot(at);
+        if page.read_beginning(slot, buffer)
+            && let Some(rank) = self.rank_of_beginning(buffer.as_slice())
+        {
+            return rank;
+        }
+        page.read_key(slot, buffer);
         self.rank_of(buffer.as_slice())
     }
 }
@@ -598,7 +635,8 @@ impl Source {
     fn load(&mut self, over: &Layered, place: &Place, buffer: &mut KeyBuffer) {
         self.rank = match &self.from {
             From::Journal { index, at } => at.map_or(ENDED, |at| {
-                place.rank_of(over.journal(*index).0.entry(at).key)
+                over.journal(*index).0.read_key(at, buffer);
+                place.rank_of(buffer.as_slice())
             }),
             From::Slice { handle, at } => {
                 place.rank_in_slice(&Page::new(handle.bytes()), *at, buffer)
@@ -611,7 +649,7 @@ impl Source {
         match &self.from {
             From::Journal { index, at } => {
                 if let Some(at) = at {
-                    into.set(over.journal(*index).0.entry(*at).key);
+                    over.journal(*index).0.read_key(*at, into);
                 }
             }
             From::Slice { handle, at } => {

@@ -327,6 +327,28 @@ impl<'p> Page<'p> {
         out.extend_from_slice(slot.rest);
     }
 
+    /// Puts the beginning of the key of a slot into a buffer, without a look at the record; says
+    /// whether that could be done. The key has at least these bytes, and perhaps others behind.
+    #[inline]
+    pub(crate) fn read_beginning(&self, index: usize, key: &mut KeyBuffer) -> bool {
+        let head = head_to_key_bytes(self.head(index));
+        let prefix = HEADER_BYTES..HEADER_BYTES + self.prefix_length;
+        key.join(self.bytes, prefix, head, 0, HEAD_BYTES);
+        // Else it may be padding.
+        head[HEAD_BYTES - 1] != 0
+    }
+
+    /// Whether a slot's key may begin with some bytes, as far as can be said without a look at the
+    /// record.
+    #[inline]
+    pub(crate) fn may_begin_with(&self, index: usize, beginning: &[u8]) -> bool {
+        let head = head_to_key_bytes(self.head(index));
+        let prefix = self.prefix();
+        let (in_prefix, in_head) = beginning.split_at(prefix.len().min(beginning.len()));
+        let in_head = &in_head[..in_head.len().min(HEAD_BYTES)];
+        prefix.starts_with(in_prefix) && head.starts_with(in_head)
+    }
+
     /// Puts the whole key of a slot into a buffer.
     #[inline]
     pub(crate) fn read_key(&self, index: usize, key: &mut KeyBuffer) {
@@ -669,6 +691,15 @@ mod tests {
                 assert_eq!(page.search(key), Ok(index), "seed {seed}");
                 assert_eq!(&page.key(index), key, "seed {seed}");
                 assert_eq!(page.slot(index).payload, value, "seed {seed}");
+            }
+            for (index, (key, _)) in entries.iter().enumerate() {
+                let mut beginning = KeyBuffer::new();
+                if page.read_beginning(index, &mut beginning) {
+                    assert!(key.starts_with(beginning.as_slice()), "seed {seed}");
+                }
+                for length in 0..=key.len() {
+                    assert!(page.may_begin_with(index, &key[..length]), "seed {seed}");
+                }
             }
             for probe in probes {
                 assert_eq!(

@@ -18,6 +18,7 @@ use super::skip_list::{Described, Finger, Head, Probe, SkipList};
 use crate::error::{Error, Result};
 use crate::format::SequenceNumber;
 use crate::format::record::{KEY_BYTES_MAX, Record, Tag, hash_key, read_range_end};
+use crate::tree::key_buffer::KeyBuffer;
 
 /// Batches from this size on are inserted in order, each from where the one before stands.
 const SORTED_BATCH_MIN: u32 = 32;
@@ -360,6 +361,12 @@ impl Journal {
             sequence: node.sequence(),
             stamp: u64::from(position.0.get()),
         }
+    }
+
+    /// Puts the key of the operation at a position into a buffer.
+    #[inline]
+    pub(crate) fn read_key(&self, position: JournalPosition, into: &mut KeyBuffer) {
+        self.list.read_key(self.node(position), into);
     }
 
     /// The next older operation of the same key.

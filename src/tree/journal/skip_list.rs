@@ -23,6 +23,7 @@ use super::chunks::Chunks;
 use super::directory::Directory;
 use crate::format::SequenceNumber;
 use crate::format::record::Tag;
+use crate::tree::key_buffer::KeyBuffer;
 
 /// A quarter of the nodes of a level reach the next: enough for 4¹² nodes.
 pub(super) const HEIGHT_MAX: usize = 12;
@@ -245,6 +246,20 @@ impl SkipList {
     pub(super) fn key(&self, node: &Node) -> &[u8] {
         let from = node.key_offset.load(Relaxed) as usize;
         &self.buffer(node)[from..from + node.key_bytes()]
+    }
+
+    /// Puts the key of a node into a buffer; that of a short key without a look at the record.
+    #[inline]
+    pub(super) fn read_key(&self, node: &Node, into: &mut KeyBuffer) {
+        let length = node.key_bytes();
+        if length > HEAD_BYTES {
+            return into.set(self.key(node));
+        }
+        let mut head = [0; HEAD_BYTES];
+        for (bytes, word) in head.as_chunks_mut().0.iter_mut().zip(node.head()) {
+            *bytes = word.to_be_bytes();
+        }
+        into.set(&head[..length]);
     }
 
     pub(super) fn payload(&self, node: &Node) -> &[u8] {
