@@ -266,3 +266,36 @@ fn compaction_gives_back_what_deletions_left() -> Outcome {
     assert_eq!(store.len().wait()?, map.len() as u64);
     Ok(())
 }
+
+#[test]
+fn under_load_checkpoints_come_and_neither_the_log_nor_the_file_grows_on() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("store");
+    let options = Options::new()
+        .segment_bytes(1 << 20)
+        .cache_bytes(16 << 20)
+        .journal_bytes(64 << 10)
+        .checkpoint_log_bytes(1 << 20);
+    let store = options.create(&path)?.with_durability(Durability::Buffered);
+    let mut random = fastrand::Rng::with_seed(6);
+    let update = |random: &mut fastrand::Rng, batches: usize| -> Outcome {
+        for _ in 0..batches {
+            let mut transaction = store.begin().wait()?;
+            for _ in 0..100 {
+                let key = random.u32(..20_000).reverse_bits().to_be_bytes();
+                transaction.put(key, [random.u8(..); 100]).wait()?;
+            }
+            transaction.commit().wait()?;
+        }
+        Ok(())
+    };
+    update(&mut random, 1500)?;
+    let (early, length) = (store.stats(), std::fs::metadata(&path)?.len());
+    update(&mut random, 3000)?;
+    let (late, grown) = (store.stats(), std::fs::metadata(&path)?.len());
+    assert!(late.checkpoints > early.checkpoints + 5, "{late:?}");
+    assert!(late.log_space_bytes < 32 << 20, "{late:?}");
+    assert!(grown < length * 3 / 2, "{length} bytes, then {grown}");
+    store.close().wait()?;
+    assert_sound(&path)
+}

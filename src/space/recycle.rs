@@ -14,7 +14,8 @@
 
 use std::collections::BTreeMap;
 
-use super::face::Space;
+use super::allocate::Cursor;
+use super::face::{Owner, Space};
 use super::geometry::Range;
 use super::map::Change;
 use super::pins::{Entry, Item, Pins};
@@ -249,8 +250,11 @@ impl Space {
     /// Keeps what a durable root reaches, both its trees and the pending items that it lists: called
     /// when it was published, or chosen when the store was opened.
     pub(crate) fn keep_root(&self, at: Birth) {
-        let recycling = &mut self.lock().recycling;
+        let inner = &mut *self.lock();
+        let recycling = &mut inner.recycling;
         recycling.pins.keep(at);
+        // What comes next fills the store from its beginning, so that its end falls empty.
+        inner.cursors[Owner::Tree as usize] = Cursor::default();
         recycling.listed_through = recycling.listed_through.max(at);
         let listings = recycling.listings;
         recycling.roots.push((at, listings));

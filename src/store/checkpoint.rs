@@ -1,9 +1,9 @@
 //! Checkpoints: making the trees durable, so that the log before them is not needed.
 //!
-//! In order: freeze and flush every journal; write the pages; write the space maps into the system
-//! tree, and its pages; write the tail, which says what writing the maps itself took and gave; sync;
-//! publish the root. Until the last step nothing that the two newest roots reach was touched, so a
-//! crash anywhere before it leaves the store as it was (**I1**).
+//! In order: freeze and flush the journals, if somebody asked for it; write the pages; write the space
+//! maps into the system tree, and its pages; write the tail, which says what writing the maps itself
+//! took and gave; sync; publish the root, into both slots. Until the last step nothing that the two
+//! newest roots reach was touched, so a crash anywhere before it leaves the store as it was (**I1**).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,8 +30,10 @@ use crate::tree::operation::{Batch, Operation};
 
 /// How many maps of segments stay in memory.
 const MAPS_MAX: usize = 4096;
-/// How many spare chunks of the log are kept for recycling.
-const SPARE_CHUNKS: usize = 2;
+/// How many bytes of spare chunks of the log are kept for recycling at least, and which share of the
+/// tree's: making a chunk anew costs as much as filling it, and breaks up the space of pages.
+const SPARE_BYTES_MIN: u64 = 8 << 20;
+const SPARE_SHARE: u64 = 8;
 
 /// What a root record says beside what every checkpoint knows.
 pub(super) struct NewRoot {
@@ -65,11 +67,27 @@ impl Core {
         pace: Pace,
         clean: bool,
     ) -> Result<()> {
-        while self.flush_oldest(state)? {}
         self.freeze();
-        while self.flush_oldest(state)? {}
+        // Others go on committing: what they freeze meanwhile is for the next one.
+        for _ in 0..self.frozen() {
+            if self.tree_is_due(state) {
+                self.checkpoint_tree(state, pace, false).await?;
+            }
+            self.flush_oldest(state)?;
+        }
+        self.checkpoint_tree(state, pace, clean).await
+    }
+
+    /// A checkpoint of what was flushed into the tree so far; the log keeps what is newer.
+    pub(super) async fn checkpoint_tree(
+        self: &Arc<Self>,
+        state: &mut Maintaining,
+        pace: Pace,
+        clean: bool,
+    ) -> Result<()> {
         let version = self.current.load_full();
         let (user, through) = (version.root, version.tree_through);
+        let unflushed: usize = version.journals.iter().map(|journal| journal.bytes()).sum();
         drop(version);
         // The log must reach as far as the root on the disk will say: replay counts on it, and the
         // root before it may have to be continued by it.
@@ -77,7 +95,7 @@ impl Core {
         let log = self.log()?;
         let position = {
             let mut log = lock(log);
-            log.since_checkpoint = 0;
+            log.since_checkpoint = unflushed as u64;
             log.writer.position_at_or_before(through.next())
         };
         // Damage in what nobody needs any more is no reason not to save what somebody does.
@@ -155,8 +173,14 @@ impl Core {
             .sync()
             .await
             .inspect_err(|error| self.poison(error))?;
-        self.publish_root(state, &root, system).await?;
+        // Into both slots: from then on the root before keeps nothing from being used again, neither
+        // pages nor chunks of the log.
+        for _ in 0..2 {
+            self.publish_root(state, &root, system).await?;
+        }
         state.checkpointed = (root.user, root.applied_through);
+        state.flushed_bytes = 0;
+        state.more_to_free = true;
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         space.evict(MAPS_MAX);
         self.refill_reserve().await
@@ -245,16 +269,18 @@ impl Core {
         }
         let log = self.log()?;
         let needed = state.roots[0].2;
+        let spare_bytes_max = (self.pages.space.statistics().tree_bytes / SPARE_SHARE)
+            .min(self.options.checkpoint_log_bytes)
+            .max(SPARE_BYTES_MIN);
         let mut log = lock(log);
         if !log.writer.chunks().any(|chunk| chunk == needed.chunk) {
             // The root that was found at opening leads to a log of before.
             return Ok(());
         }
         for chunk in log.writer.release_before(&needed) {
-            let spare = log.writer.spare_bytes() / u64::from(self.pages.settings.log_chunk_bytes);
             let avoided = self.pages.space.avoids(chunk.address.segment());
             let usual = chunk.length == self.pages.settings.log_chunk_bytes;
-            if usual && !avoided && spare < SPARE_CHUNKS as u64 {
+            if usual && !avoided && log.writer.spare_bytes() < spare_bytes_max {
                 log.writer.add_chunk(chunk, super::random::number());
             } else {
                 self.pages.space.abandon(chunk)?;

@@ -19,7 +19,7 @@ use crate::snapshot::{Version, View};
 use crate::tree::pages::Pages;
 
 /// How many frozen journals may wait before those who commit wait for them.
-pub(super) const FROZEN_MAX: usize = 16;
+pub(super) const FROZEN_MAX: usize = 5;
 
 /// The commit log of a store that is open for writing.
 pub(super) struct Log {

@@ -37,6 +37,11 @@ const SAVE_BYTES: usize = 1 << 20;
 /// How many dropped subtrees are taken apart at a time.
 const FREE_STEPS: usize = 64;
 
+/// A checkpoint is due when so much of the tree's size, and not less than so many bytes, cannot be used
+/// again for the sake of the root on the disk alone.
+const PINNED_SHARE: u64 = 8;
+const PINNED_BYTES_MIN: u64 = 16 << 20;
+
 /// Whether a checkpoint leaves the disk to others between its steps.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Pace {
@@ -67,6 +72,8 @@ pub(super) struct Maintaining {
     pub(super) epoch: u64,
     /// What the newest root has applied and names: nothing to do if nothing changed.
     pub(super) checkpointed: (PagePointer, SequenceNumber),
+    /// Bytes of journals that were flushed since that root.
+    pub(super) flushed_bytes: u64,
     /// Whether dropped subtrees wait to be taken apart.
     pub(super) more_to_free: bool,
 }
@@ -96,6 +103,11 @@ impl Core {
     }
 
     async fn maintain_step(self: &Arc<Self>, state: &mut Maintaining) -> Result<bool> {
+        // Before what waits to be flushed: under load something always does.
+        if self.tree_is_due(state) {
+            self.checkpoint_tree(state, Pace::Paced, false).await?;
+            return Ok(true);
+        }
         if self.frozen() > 0 {
             self.flush_oldest(state)?;
             self.free(state).await?;
@@ -105,8 +117,7 @@ impl Core {
         let (due, wants_chunk) = {
             let log = lock(log);
             let due = log.since_checkpoint >= self.options.checkpoint_log_bytes
-                || (self.is_short.load(Ordering::Acquire) && log.since_checkpoint > 0)
-                || self.pages.frames.dirty_bytes() > self.options.cache_bytes / 3;
+                || (self.is_short.load(Ordering::Acquire) && log.since_checkpoint > 0);
             (due, log.writer.wants_chunk())
         };
         if due || self.trouble().is_some() {
@@ -136,6 +147,23 @@ impl Core {
         }
     }
 
+    /// Whether what was flushed should become durable, because it takes memory, or because the root on
+    /// the disk keeps much from being used again, or much of the log.
+    pub(super) fn tree_is_due(&self, state: &Maintaining) -> bool {
+        let space = &self.pages.space;
+        let pinned = || {
+            let pins = space.pins();
+            let roots = |at| state.roots.iter().any(|(_, birth, _)| *birth == at);
+            let pinned = pins.iter().filter(|(at, _)| roots(*at));
+            pinned.map(|(_, bytes)| bytes).sum::<u64>()
+        };
+        let version = self.current.load();
+        state.checkpointed != (version.root, version.tree_through)
+            && (state.flushed_bytes >= self.options.checkpoint_log_bytes
+                || self.pages.frames.dirty_bytes() > self.options.cache_bytes / 3
+                || pinned() > (space.statistics().tree_bytes / PINNED_SHARE).max(PINNED_BYTES_MIN))
+    }
+
     /// Flushes the oldest frozen journal into the tree and publishes the version that comes of it.
     pub(super) fn flush_oldest(&self, state: &mut Maintaining) -> Result<bool> {
         let version = self.current.load_full();
@@ -154,6 +182,7 @@ impl Core {
         let through = oldest.last_sequence().unwrap_or(version.tree_through);
         self.attach_values(&reached)?;
         self.install(state, outcome, through, 1)?;
+        state.flushed_bytes += oldest.bytes() as u64;
         for payload in lost {
             self.drop_lost_value(&payload, state.birth)?;
         }
@@ -277,13 +306,15 @@ impl Core {
 
     /// Writes pages that are not on the disk yet.
     pub(super) async fn write_pages(&self, state: &mut Maintaining, pace: Pace) -> Result<()> {
-        let step_bytes = if pace == Pace::Paced {
-            STEP_BYTES
-        } else {
-            SAVE_BYTES
-        };
         while !state.unwritten.is_empty() {
             let began = Instant::now();
+            // The more waits to be flushed, the sooner committers wait for the end of this, which is
+            // worse than a slow sync.
+            let frozen = self.frozen();
+            let step_bytes = match pace {
+                Pace::Paced => STEP_BYTES << frozen.min(4),
+                Pace::Hurried => SAVE_BYTES,
+            };
             let mut bytes = 0;
             let mut written = Vec::new();
             let mut pages = Vec::new();
@@ -316,7 +347,7 @@ impl Core {
             self.counters
                 .page_bytes
                 .fetch_add(bytes as u64, Ordering::Relaxed);
-            if pace == Pace::Paced && self.frozen() == 0 && self.has_thread() {
+            if pace == Pace::Paced && frozen == 0 && self.has_thread() {
                 thread::sleep(began.elapsed().min(Duration::from_millis(50)));
             }
         }

@@ -102,6 +102,7 @@ pub(super) async fn open(disk: Disk, options: Options) -> Result<Store> {
         tail: root.tail,
         epoch: root.epoch + 1,
         checkpointed: (root.user, root.applied_through),
+        flushed_bytes: 0,
         more_to_free: true,
     };
     if read_only {
@@ -183,6 +184,7 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
         },
         epoch: 1,
         checkpointed: (PagePointer::NOTHING, SequenceNumber(0)),
+        flushed_bytes: 0,
         more_to_free: false,
     };
     let journal = Arc::new(Journal::new(options.journal_bytes));

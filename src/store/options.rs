@@ -112,7 +112,7 @@ impl Options {
     }
 
     /// How many bytes of commits are gathered in memory before they are flushed into the tree.
-    /// Larger saves work, and costs memory, up to sixteen times as much under load. Default: 4 MiB.
+    /// Larger saves work, and costs memory, up to six times as much under load. Default: 4 MiB.
     pub fn journal_bytes(mut self, bytes: usize) -> Self {
         self.journal_bytes = bytes.max(256);
         self
