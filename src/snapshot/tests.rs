@@ -148,7 +148,7 @@ impl Fixture {
         let batch = frozen_batch(journal, bound, operators, &mut |_| {});
         let mut flush = Flush::new(&self.pages, self.birth, Urgency::Ordinary);
         if settle {
-            flush = flush.settling();
+            flush = flush.settling(usize::MAX);
         }
         let outcome = flush.run(&self.root, batch).unwrap();
         self.root = outcome.root;

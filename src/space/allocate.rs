@@ -16,6 +16,10 @@ const LOADS_MAX: usize = 4;
 /// A segment that is not loaded is worth loading if at least one sector in so many is free.
 const WORTH_LOADING: u32 = 64;
 
+/// While the store is being compacted, an extent goes where it leaves nothing, or so many sectors at
+/// least: less would hardly ever be used.
+const SPARE_SECTORS: u32 = 96;
+
 /// Where the last extent of an owner ended.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Cursor {
@@ -45,8 +49,13 @@ impl Inner {
         urgency: Urgency,
         loads: usize,
     ) -> Attempt {
+        if self.fits_closely
+            && let Some(range) = self.search_fitting(sectors, owner)
+        {
+            return self.done(range, owner);
+        }
         let mut attempt = self.search(sectors, owner, loads, true);
-        if matches!(attempt, Attempt::Full) && !self.avoided.is_empty() {
+        if matches!(attempt, Attempt::Full) && self.avoided_from.is_some() {
             attempt = self.search(sectors, owner, loads, false);
         }
         if matches!(attempt, Attempt::Full)
@@ -61,15 +70,51 @@ impl Inner {
             }
             return Attempt::Done(range);
         }
-        if let Attempt::Done(range) = attempt {
-            self.segments.take(range, owner != Owner::Tree);
-            self.own(range, owner);
-            self.cursors[owner as usize] = Cursor {
-                segment: range.segment,
-                sector: range.start + range.sectors,
-            };
+        match attempt {
+            Attempt::Done(range) => self.done(range, owner),
+            attempt => attempt,
         }
-        attempt
+    }
+
+    fn done(&mut self, range: Range, owner: Owner) -> Attempt {
+        self.segments.take(range, owner != Owner::Tree);
+        self.own(range, owner);
+        self.cursors[owner as usize] = Cursor {
+            segment: range.segment,
+            sector: range.start + range.sectors,
+        };
+        Attempt::Done(range)
+    }
+
+    /// Finds free sectors in loaded segments that an extent fits closely.
+    fn search_fitting(&self, sectors: u32, owner: Owner) -> Option<Range> {
+        let cursor = self.cursors[owner as usize];
+        let (segment, sector, count) = (cursor.segment, cursor.sector, self.segments.count());
+        for (from, to) in [(segment, count), (0, (segment + 1).min(count))] {
+            let mut next = from;
+            while let Some(number) = self.find_candidate(next, to, true, |segment| {
+                matches!(segment.state, State::Loaded(_)) && segment.longest >= sectors
+            }) {
+                let begin = if number == segment && from == segment {
+                    sector
+                } else {
+                    0
+                };
+                let limit = self.limit(number, true);
+                if let Some(found) = self.segments.get(number)
+                    && let State::Loaded(map) = &found.state
+                    && let Some(start) = map.used.find_fitting(sectors, SPARE_SECTORS, begin, limit)
+                {
+                    return Some(Range {
+                        segment: number,
+                        start,
+                        sectors,
+                    });
+                }
+                next = number + 1;
+            }
+        }
+        None
     }
 
     fn own(&mut self, range: Range, owner: Owner) {
@@ -101,9 +146,7 @@ impl Inner {
     fn search(&mut self, sectors: u32, owner: Owner, loads: usize, avoiding: bool) -> Attempt {
         let cursor = self.cursors[owner as usize];
         let count = self.segments.count();
-        if !(avoiding && self.avoided.contains(&cursor.segment))
-            && let Some(range) = self.search_in(cursor.segment, cursor.sector, sectors)
-        {
+        if let Some(range) = self.search_in(cursor.segment, cursor.sector, sectors, avoiding) {
             return Attempt::Done(range);
         }
         if sectors < self.segments.exhausted {
@@ -112,13 +155,13 @@ impl Inner {
                 while let Some(number) = self.find_candidate(from, to, avoiding, |segment| {
                     !matches!(segment.state, State::Unloaded(_)) && segment.longest >= sectors
                 }) {
-                    if let Some(range) = self.search_in(number, 0, sectors) {
+                    if let Some(range) = self.search_in(number, 0, sectors, avoiding) {
                         return Attempt::Done(range);
                     }
                     from = number + 1;
                 }
             }
-            if !avoiding || self.avoided.is_empty() {
+            if !avoiding || self.avoided_from.is_none() {
                 self.segments.exhausted = sectors;
             }
         }
@@ -137,7 +180,8 @@ impl Inner {
             }
         }
         let geometry = &self.segments.geometry;
-        if count < geometry.segments_max && geometry.limit(count) >= sectors {
+        let grows = !avoiding || self.avoided_from.is_none();
+        if grows && count < geometry.segments_max && geometry.limit(count) >= sectors {
             self.segments.grow(count + 1);
             self.segments.get_mut(count);
             return Attempt::Done(Range {
@@ -163,13 +207,26 @@ impl Inner {
         fits: impl Fn(&Segment) -> bool,
     ) -> Option<u32> {
         self.segments.find(from, to, |number, segment| {
-            fits(segment) && !segment.withheld && !(avoiding && self.avoided.contains(&number))
+            fits(segment) && !segment.withheld && self.limit(number, avoiding) > 0
         })
     }
 
-    /// Searches one segment from a sector on; nothing if its map is not in memory.
-    fn search_in(&mut self, number: u32, from: u32, sectors: u32) -> Option<Range> {
+    /// How many of a segment's sectors may be allocated.
+    fn limit(&self, number: u32, avoiding: bool) -> u32 {
         let limit = self.segments.geometry.limit(number);
+        match self.avoided_from.filter(|_| avoiding) {
+            Some(from) if from.segment() < number => 0,
+            Some(from) if from.segment() == number => {
+                limit.min(from.offset() / self.segments.geometry.sector_bytes)
+            }
+            _ => limit,
+        }
+    }
+
+    /// Searches one segment from a sector on; nothing if its map is not in memory.
+    fn search_in(&mut self, number: u32, from: u32, sectors: u32, avoiding: bool) -> Option<Range> {
+        let limit = self.limit(number, avoiding);
+        let whole = limit == self.segments.geometry.limit(number);
         let segment = self.segments.get_mut(number)?;
         if segment.withheld || segment.longest < sectors {
             return None;
@@ -186,7 +243,7 @@ impl Inner {
                 sectors,
             }),
             Err(longest) => {
-                if from == 0 {
+                if from == 0 && whole {
                     segment.longest = longest;
                 }
                 None

@@ -142,6 +142,20 @@ impl Bitmap {
         }
     }
 
+    /// The start of the first run of zeros between `from` and `end` that has just `bits` of them, or
+    /// at least `spare` more.
+    pub(super) fn find_fitting(&self, bits: u32, spare: u32, from: u32, end: u32) -> Option<u32> {
+        let mut start = self.next_zero(from, end);
+        while start < end {
+            let stop = self.next_one(start, end);
+            if stop - start == bits || stop - start >= bits + spare {
+                return Some(start);
+            }
+            start = self.next_zero(stop, end);
+        }
+        None
+    }
+
     /// The bits that are one here and zero in `other`.
     pub(super) fn without(&self, other: &Self) -> Self {
         let words = self.words.iter().zip(&other.words);

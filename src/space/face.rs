@@ -3,7 +3,7 @@
 //! Nothing of the caller's runs under the lock: a map is loaded without it and put in place
 //! afterwards, and if two threads load the same one, the later finds the work done.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Mutex, MutexGuard};
 
@@ -81,8 +81,10 @@ pub(super) struct Inner {
     /// Ranges ready for an emergency.
     pub(super) reserve: Vec<Range>,
     pub(super) reserve_sectors_wanted: u64,
-    /// Segments that are being emptied.
-    pub(super) avoided: BTreeSet<u32>,
+    /// From here on the store is being emptied.
+    pub(super) avoided_from: Option<Address>,
+    /// Extents go where they leave no small rest.
+    pub(super) fits_closely: bool,
 }
 
 impl Inner {
@@ -94,6 +96,19 @@ impl Inner {
         };
         let ready = self.reserve.iter().map(|range| u64::from(range.sectors));
         (of(Owner::Log), of(Owner::Reserve) + ready.sum::<u64>())
+    }
+
+    /// The sectors that the log and the reserve have in each segment.
+    pub(super) fn fixed_in_segments(&self) -> BTreeMap<u32, u64> {
+        let fixed = self.fixed.iter();
+        let fixed = fixed.map(|(address, (sectors, _))| (address.segment(), *sectors));
+        let ready = self.reserve.iter();
+        let ready = ready.map(|range| (range.segment, range.sectors));
+        let mut found = BTreeMap::new();
+        for (segment, sectors) in fixed.chain(ready) {
+            *found.entry(segment).or_default() += u64::from(sectors);
+        }
+        found
     }
 }
 
@@ -136,7 +151,8 @@ impl Space {
                 fixed: BTreeMap::new(),
                 reserve: Vec::new(),
                 reserve_sectors_wanted: 0,
-                avoided: BTreeSet::new(),
+                avoided_from: None,
+                fits_closely: false,
             }),
             loader,
             geometry,
@@ -366,31 +382,25 @@ impl Space {
         }
     }
 
-    /// These segments are being emptied: nothing is allocated there while there is other room.
-    /// Replaces what was said before.
-    pub(crate) fn avoid(&self, segments: BTreeSet<u32>) {
+    /// The store is being emptied from here on: nothing is allocated there while there is other
+    /// room. Replaces what was said before.
+    pub(crate) fn avoid(&self, from: Option<Address>) {
         let mut inner = self.lock();
-        inner.avoided = segments;
+        inner.avoided_from = from;
         inner.segments.exhausted = u32::MAX;
-        // What is copied out of them fills the store from its beginning.
+        // What is copied from there fills the store from its beginning.
         inner.cursors = Default::default();
     }
 
-    /// Whether a segment is being emptied.
-    pub(crate) fn avoids(&self, segment: u32) -> bool {
-        self.lock().avoided.contains(&segment)
+    /// Whether extents go where they leave no small rest, which takes longer to find.
+    pub(crate) fn fit_closely(&self, closely: bool) {
+        self.lock().fits_closely = closely;
     }
 
-    /// The sectors in use in each segment that has any, as far as known without loading maps.
-    pub(crate) fn utilisation(&self) -> Vec<(u32, u32)> {
-        let inner = self.lock();
-        (0..inner.segments.count())
-            .filter_map(|number| {
-                let segment = inner.segments.get(number)?;
-                let in_use = segment.durable + segment.held;
-                (in_use > 0).then_some((number, in_use))
-            })
-            .collect()
+    /// Whether a place is being emptied.
+    pub(crate) fn avoids(&self, address: Address) -> bool {
+        let from = self.lock().avoided_from;
+        from.is_some_and(|from| from <= address)
     }
 
     /// Whole segments that hold nothing, to be given back to the disk. Nothing is allocated in them

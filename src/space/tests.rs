@@ -187,22 +187,52 @@ fn an_emergency_uses_the_reserve_and_others_do_not() {
 }
 
 #[test]
-fn segments_that_are_being_emptied_are_avoided_while_there_is_other_room() {
+fn the_part_that_is_being_emptied_is_avoided_while_there_is_other_room() {
     let mut properties = properties();
     properties.capacity_bytes = Some(128 << 10);
     let space = Space::new(&properties);
-    let allocate = || space.allocate(32 << 10, Owner::Tree, Urgency::Ordinary);
-    let first = allocate().unwrap();
-    space.avoid(BTreeSet::from([0]));
-    assert_eq!(allocate().unwrap().address.segment(), 1);
-    assert_eq!(space.utilisation(), [(0, 64), (1, 64)]);
-    space
-        .drop_item(Dropped::Extent(first), Birth(0), Birth(1))
-        .unwrap();
-    assert_eq!(space.collect().freed, [(first, Birth(0))]);
+    let allocate = || space.allocate(16 << 10, Owner::Tree, Urgency::Ordinary);
+    let first = [(); 4].map(|()| allocate().unwrap())[1];
+    space.abandon(first).unwrap();
     space.set_current(Birth(1));
-    allocate().unwrap();
-    assert_eq!(allocate().unwrap().address.segment(), 0);
+    space.avoid(Some(Address::new(0, 32 << 10)));
+    assert!(space.avoids(Address::new(0, 32 << 10)) && !space.avoids(first.address));
+    assert_eq!(allocate().unwrap(), first);
+    assert_eq!(
+        allocate().unwrap().address,
+        Address::new(1, 0),
+        "room of any kind is better than none"
+    );
+    space.avoid(Some(Address::new(1, 0)));
+    assert_eq!(allocate().unwrap().address, Address::new(1, 16 << 10));
+    space.avoid(None);
+    assert!(!space.avoids(Address::new(1, 0)));
+}
+
+#[test]
+fn the_end_is_chosen_so_that_what_lies_behind_finds_room() {
+    let space = Space::new(&properties());
+    assert_eq!(space.end_for_all(15).unwrap(), None);
+    let allocate = |owner| space.allocate(16 << 10, owner, Urgency::Ordinary);
+    let extents: Vec<_> = (0..16).map(|_| allocate(Owner::Tree).unwrap()).collect();
+    allocate(Owner::Log).unwrap();
+    let end = space.end_for_all(15).unwrap();
+    assert_eq!(end, Some(Address::new(4, 0)), "all is full but for the log");
+    for extent in &extents[..12] {
+        space.abandon(*extent).unwrap();
+    }
+    space.set_current(Birth(1));
+    let end = space.end_for_all(15).unwrap().unwrap();
+    assert!(
+        end > Address::new(1, 0) && end < Address::new(2, 0),
+        "{end}"
+    );
+    assert!(space.is_used_from(end).unwrap());
+    assert!(!space.is_used_from(Address::new(5, 0)).unwrap());
+    let behind = space.place_behind(Address::new(1, 60 << 10), 8 << 10);
+    assert_eq!(behind, Address::new(2, 8 << 10));
+    let behind = space.place_behind(Address::new(1, 8 << 10), 8 << 10);
+    assert_eq!(behind, Address::new(1, 16 << 10));
 }
 
 #[test]

@@ -2,11 +2,136 @@
 
 use super::face::{Owner, Space};
 use super::geometry::Range;
+use super::map::Map;
 use super::segments::State;
 use crate::error::Result;
-use crate::format::Extent;
+use crate::format::{Address, Extent};
+
+/// How precisely the end of the store is chosen, in sectors.
+const END_STEP: u32 = 16;
+
+/// How much of a run of free sectors pages will fill. Of short runs, so many sixteenths.
+fn fillable(run: u32, short: u32) -> u64 {
+    u64::from(match run {
+        0..24 => 0,
+        24..512 => run / 16 * short,
+        _ => run - run / 64,
+    })
+}
+
+/// What a part of the store holds, in sectors.
+#[derive(Clone, Copy, Default)]
+struct Filling {
+    used: u64,
+    fillable: u64,
+}
+
+impl Filling {
+    fn of(map: &Map, end: u32, short: u32) -> Self {
+        let mut filling = Self::default();
+        let mut at = 0;
+        while at < end {
+            let zero = map.used.next_zero(at, end);
+            filling.used += u64::from(zero - at);
+            at = map.used.next_one(zero, end);
+            filling.fillable += fillable(at - zero, short);
+        }
+        filling
+    }
+}
 
 impl Space {
+    /// The place nearest to the beginning that has room enough before it for all that lies behind
+    /// it, other than the log and the reserve; none if nothing does. Of short runs of free sectors
+    /// `short` sixteenths count. Loads all maps, one by one.
+    pub(crate) fn end_for_all(&self, short: u32) -> Result<Option<Address>> {
+        let count = self.lock().segments.count();
+        let mut fillings = Vec::new();
+        for segment in 0..count {
+            let inner = self.loaded(segment)?;
+            let state = inner.segments.get(segment).map(|segment| &segment.state);
+            let limit = self.geometry.limit(segment);
+            fillings.push(match state {
+                Some(State::Loaded(map)) => Filling::of(map, limit, short),
+                _ => Filling {
+                    used: 0,
+                    fillable: fillable(limit, short),
+                },
+            });
+        }
+        let fixed = self.lock().fixed_in_segments();
+        let movable = |segment: u32| {
+            let fixed = fixed.get(&segment).copied().unwrap_or(0);
+            fillings[segment as usize].used.saturating_sub(fixed)
+        };
+        let mut above: u64 = (0..count).map(movable).sum();
+        let mut room = 0;
+        for segment in 0..count {
+            let filling = fillings[segment as usize];
+            if above - movable(segment) > room + filling.fillable {
+                above -= movable(segment);
+                room += filling.fillable;
+                continue;
+            }
+            let inner = self.loaded(segment)?;
+            let state = inner.segments.get(segment).map(|segment| &segment.state);
+            let Some(State::Loaded(map)) = state else {
+                let sectors = above.min(self.geometry.limit(segment).into()) as u32;
+                return Ok((above > 0).then(|| self.place(segment, sectors)));
+            };
+            let suffices = |end| {
+                let here = Filling::of(map, end, short);
+                above.saturating_sub(here.used) <= room + here.fillable
+            };
+            let (mut short, mut end) = (0, self.geometry.limit(segment));
+            while end - short > END_STEP {
+                let middle = short + (end - short) / 2;
+                match suffices(middle) {
+                    true => end = middle,
+                    false => short = middle,
+                }
+            }
+            return Ok(Some(self.place(segment, end)));
+        }
+        Ok(None)
+    }
+
+    fn place(&self, segment: u32, sectors: u32) -> Address {
+        let next = sectors >= self.geometry.sectors;
+        match next {
+            true => Address::new(segment + 1, 0),
+            false => Address::new(segment, sectors * self.geometry.sector_bytes),
+        }
+    }
+
+    /// A place behind another, with so many bytes between them that lie in one segment.
+    pub(crate) fn place_behind(&self, address: Address, bytes: u32) -> Address {
+        let end = u64::from(address.offset()) + u64::from(bytes);
+        match end < u64::from(self.geometry.segment_bytes) {
+            true => Address::new(address.segment(), end as u32),
+            false => Address::new(address.segment() + 1, bytes),
+        }
+    }
+
+    /// Whether anything is in use from a place on.
+    pub(crate) fn is_used_from(&self, from: Address) -> Result<bool> {
+        let count = self.lock().segments.count();
+        for segment in from.segment()..count {
+            let inner = self.loaded(segment)?;
+            let state = inner.segments.get(segment).map(|segment| &segment.state);
+            let start = match segment == from.segment() {
+                true => from.offset() / self.geometry.sector_bytes,
+                false => 0,
+            };
+            if let Some(State::Loaded(map)) = state
+                && map.used.next_one(start, self.geometry.sectors) < self.geometry.sectors
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Takes the reserve apart, for the disk to have its room back: each extent is given to
     /// [`Self::abandon`] after that.
     pub(crate) fn take_whole_reserve(&self) -> Vec<Extent> {

@@ -141,7 +141,7 @@ impl Bulk {
     async fn flush(&mut self, core: &Arc<Core>, batch: Batch<'_>) -> Result<()> {
         let values = off_tree_payloads(&batch);
         let root = self.version.root;
-        let outcome = core.flush(&mut self.state, &root, batch, false)?;
+        let outcome = core.flush(&mut self.state, &root, batch, 0)?;
         for payload in &values {
             if let Ok(value) = OffTree::from_payload(payload) {
                 self.named.insert(value.root.extent.address);

@@ -24,7 +24,7 @@ use crate::format::record::Tag;
 use crate::format::{
     Birth, LogPosition, PagePointer, RootRecord, SequenceNumber, SpaceTail, StoreId, page_checksum,
 };
-use crate::snapshot::each_entry;
+use crate::snapshot::{Version, each_entry};
 use crate::space::{Dropped, Owner, SUMMARY_SEGMENTS, Urgency, catalogue};
 use crate::tree::operation::{Batch, Operation};
 
@@ -85,6 +85,7 @@ impl Core {
         pace: Pace,
         clean: bool,
     ) -> Result<()> {
+        self.pass_by_nothing();
         let version = self.current.load_full();
         let (user, through) = (version.root, version.tree_through);
         let unflushed: usize = version.journals.iter().map(|journal| journal.bytes()).sum();
@@ -110,6 +111,22 @@ impl Core {
             clean,
         };
         self.write_root(state, root).await
+    }
+
+    /// Commits that did nothing leave nothing to be flushed: the tree has them too.
+    fn pass_by_nothing(&self) {
+        let _versions = lock(&self.versions);
+        let version = self.current.load_full();
+        let through = self.published();
+        if version.tree_through < through && version.journals.iter().all(|it| it.is_empty()) {
+            self.current.store(Version::new(
+                Arc::clone(&self.pages),
+                version.root,
+                version.birth,
+                version.journals.iter().cloned(),
+                through,
+            ));
+        }
     }
 
     /// Writes the space maps and publishes a root. All pages that `root` reaches are written.
@@ -152,7 +169,7 @@ impl Core {
             points,
         };
         let system_before = *lock(&self.system);
-        let outcome = self.flush(state, &system_before, batch, false)?;
+        let outcome = self.flush(state, &system_before, batch, 0)?;
         let birth = state.birth;
         let system = outcome.root;
         for extent in &outcome.values {
@@ -278,7 +295,7 @@ impl Core {
             return Ok(());
         }
         for chunk in log.writer.release_before(&needed) {
-            let avoided = self.pages.space.avoids(chunk.address.segment());
+            let avoided = self.pages.space.avoids(chunk.address);
             let usual = chunk.length == self.pages.settings.log_chunk_bytes;
             if usual && !avoided && log.writer.spare_bytes() < spare_bytes_max {
                 log.writer.add_chunk(chunk, super::random::number());

@@ -1,11 +1,12 @@
 //! Compaction: what only the newest version reaches moves together, and the disk gets the rest back.
 //!
-//! Everything pending is pushed down first, so that nothing is stored twice. Then the segments that
-//! lie highest are emptied into the others by ordinary copying, in steps between which commits
-//! and flushes go on; two checkpoints later no root needs the old places, and whole segments, and
-//! runs of free sectors in the others, are given back. What snapshots still reach stays where it is.
+//! Everything pending is pushed down first, so that nothing is stored twice, and leaves that are not
+//! full are packed anew. Then what lies behind the place where the store could end is moved before it,
+//! into what is free there, and the log and the reserve go on right there. All of that is ordinary
+//! copying in bounded steps, between which commits and flushes go on. After a checkpoint no root needs
+//! the old places, and whole segments, and runs of free sectors in the others, are given back. What
+//! snapshots still reach stays where it is.
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -21,23 +22,32 @@ use bytes::Bytes;
 
 use crate::disk::Release;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Birth;
+use crate::format::{Address, Birth};
+use crate::log::writer::NeedChunk;
 use crate::space::Urgency;
 use crate::tree::operation::Batch;
 use crate::tree::relocate::Relocation;
 
 /// How many pages are read or copied between two moments at which others can work.
 const STEP_PAGES: usize = 512;
-/// How often segments are chosen and emptied.
-const ROUNDS: usize = 2;
+/// How many pages are made at a time when what is pending is pushed down.
+const SETTLE_PAGES: usize = 2048;
+/// An end is chosen and what lies behind it moved, at most so often: each time fewer sixteenths of the
+/// room in short runs of free sectors are expected to be filled.
+const ROUNDS: [u32; 4] = [14, 10, 5, 0];
 /// The smallest run of free sectors that is given back.
 const VACANT_BYTES: u32 = 64 << 10;
+/// The chunk in which the log goes on: this share of the store, and so many bytes at least.
+const LOG_SHARE: u64 = 64;
+const LOG_BYTES_MIN: u64 = 256 << 10;
+/// Room for pages of checkpoints that found none before the chosen end.
+const SLACK_BYTES: u32 = 128 << 10;
 
 /// How far a compaction is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Compaction {
-    /// Segments that are being emptied.
+    /// Segments that were to be emptied.
     pub segments: u64,
     /// Pages looked at.
     pub pages_seen: u64,
@@ -49,23 +59,29 @@ pub struct Compaction {
     pub bytes_released: u64,
 }
 
-/// While it lives, nothing is allocated in the segments that are being emptied.
-struct Avoiding {
+/// While it lives, extents are allocated for compactness.
+struct Compacting {
     core: Arc<Core>,
 }
 
-impl Avoiding {
-    fn new(core: &Arc<Core>, segments: &BTreeSet<u32>) -> Self {
-        core.pages.space.avoid(segments.clone());
+impl Compacting {
+    fn new(core: &Arc<Core>) -> Self {
+        core.pages.space.fit_closely(true);
         Self {
             core: Arc::clone(core),
         }
     }
+
+    /// From now on nothing is allocated at the end of the store, which is being emptied.
+    fn avoid(&self, from: Address) {
+        self.core.pages.space.avoid(Some(from));
+    }
 }
 
-impl Drop for Avoiding {
+impl Drop for Compacting {
     fn drop(&mut self) {
-        self.core.pages.space.avoid(BTreeSet::new());
+        self.core.pages.space.avoid(None);
+        self.core.pages.space.fit_closely(false);
     }
 }
 
@@ -75,26 +91,29 @@ impl Core {
         mut progress: impl FnMut(&Compaction) -> ControlFlow<()>,
     ) -> Result<Compaction> {
         let mut report = Compaction::default();
-        self.exclusively(|core, mut state| async move {
-            core.settle(&mut state)?;
-            core.settle_space(&mut state).await
+        self.exclusively(|core, _state| async move {
+            core.freeze();
+            Ok(())
         })
         .await?;
-        // The second round finds what the first one's own garbage hid.
-        for _ in 0..ROUNDS {
-            let segments = self.victims();
-            if segments.is_empty() {
+        while !self
+            .exclusively(|core, mut state| async move { core.settle(&mut state).await })
+            .await?
+        {}
+        let compacting = Compacting::new(self);
+        self.relocate(Relocation::packing, &mut report, &mut progress)
+            .await?;
+        self.exclusively(|core, mut state| async move { core.settle_space(&mut state).await })
+            .await?;
+        for short in ROUNDS {
+            if !self
+                .shorten(&compacting, short, &mut report, &mut progress)
+                .await?
+            {
                 break;
             }
-            report.segments += segments.len() as u64;
-            let _avoiding = Avoiding::new(self, &segments);
-            let inside = self.gate.enter(Pass::Shared).await;
-            self.exclusively(|core, _state| async move { core.move_log(inside).await })
-                .await?;
-            self.relocate(&segments, &mut report, &mut progress).await?;
-            self.exclusively(|core, mut state| async move { core.settle_space(&mut state).await })
-                .await?;
         }
+        drop(compacting);
         // Nothing is published while free space is given back: it stays free.
         report.bytes_released = self
             .exclusively(|core, _state| async move { core.give_back().await })
@@ -104,14 +123,70 @@ impl Core {
         Ok(report)
     }
 
-    /// Lets the commit log go on in a chunk outside the segments that are being emptied.
+    /// Chooses where the store could end and moves what lies behind; says whether anything did.
+    async fn shorten(
+        self: &Arc<Self>,
+        compacting: &Compacting,
+        short: u32,
+        report: &mut Compaction,
+        progress: &mut impl FnMut(&Compaction) -> ControlFlow<()>,
+    ) -> Result<bool> {
+        let space = &self.pages.space;
+        let Some(end) = space.end_for_all(short)? else {
+            return Ok(false);
+        };
+        let log_bytes = self.compact_log_bytes();
+        let reserve_bytes = space.statistics().reserve_bytes as u32;
+        // Behind the pages, where next to nothing else is, the log and the reserve find room in one
+        // piece.
+        let log_end = space.place_behind(end, log_bytes + SLACK_BYTES);
+        let whole_end = space.place_behind(log_end, reserve_bytes);
+        if !space.is_used_from(whole_end)? {
+            return Ok(false);
+        }
+        report.segments += space.segments().saturating_sub(end.segment().into());
+        compacting.avoid(end);
+        let emptying = || Relocation::emptying(end);
+        let moved = self.relocate(emptying, report, progress).await;
+        match moved {
+            // Room was left over in pieces too small: what was moved is moved.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {}
+            moved => moved?,
+        }
+        self.exclusively(|core, mut state| async move { core.settle_space(&mut state).await })
+            .await?;
+        compacting.avoid(whole_end);
+        let inside = self.gate.enter(Pass::Shared).await;
+        self.exclusively(|core, mut state| async move {
+            core.pages.space.set_reserve(0);
+            core.move_log(inside, log_bytes).await?;
+            core.settle_space(&mut state).await
+        })
+        .await?;
+        Ok(true)
+    }
+
+    /// How long the chunk is in which the log of a compacted store goes on.
+    fn compact_log_bytes(&self) -> u32 {
+        let usual = self.pages.settings.log_chunk_bytes;
+        let share = self.pages.space.statistics().tree_bytes / LOG_SHARE;
+        let sector_bytes = u64::from(self.pages.disk.properties().sector_bytes);
+        let bytes = share.max(LOG_BYTES_MIN).next_multiple_of(sector_bytes);
+        bytes.min(usual.into()) as u32
+    }
+
+    /// Lets the commit log go on in another, short chunk.
     ///
     /// Inside the gate: a large transaction counts on nobody else taking a sequence.
-    async fn move_log(self: &Arc<Self>, inside: Inside) -> Result<()> {
-        let spares = lock(self.log()?).writer.leave_chunks();
+    async fn move_log(self: &Arc<Self>, inside: Inside, bytes: u32) -> Result<()> {
+        let log = self.log()?;
+        let spares = lock(log).writer.leave_chunks();
         for chunk in spares {
             self.pages.space.abandon(chunk)?;
         }
+        let bytes = u64::from(bytes);
+        self.add_chunk(log, NeedChunk { bytes }, Urgency::Emergency)
+            .await?;
         // A commit of nothing: it is what moves.
         let entry = Entry {
             records: vec![Bytes::new()],
@@ -124,27 +199,40 @@ impl Core {
         self.commit(entry).await.map(|_| ())
     }
 
-    /// Pushes everything that is pending down to the leaves.
-    fn settle(&self, state: &mut Maintaining) -> Result<()> {
-        self.freeze();
-        while self.flush_oldest(state)? {}
+    /// Pushes some of what is pending down to the leaves; says whether nothing is left.
+    async fn settle(self: &Arc<Self>, state: &mut Maintaining) -> Result<bool> {
+        if self.tree_is_due(state) {
+            self.checkpoint_tree(state, Pace::Hurried, false).await?;
+        }
+        if self.flush_oldest(state)? {
+            return Ok(false);
+        }
         let version = self.current.load_full();
         if version.root.unresolved == 0 {
-            return Ok(());
+            return Ok(true);
         }
-        let outcome = self.flush(state, &version.root, Batch::default(), true)?;
-        self.install(state, outcome, version.tree_through, 0)
+        let outcome = self.flush(state, &version.root, Batch::default(), SETTLE_PAGES)?;
+        self.install(state, outcome, version.tree_through, 0)?;
+        self.free(state).await?;
+        Ok(false)
     }
 
-    /// Checkpoints until neither root pins what was dropped, and frees it.
+    /// Checkpoints until no root keeps what was dropped from being used again. More than once where
+    /// a root lists what it was the last to reach, or where others keep something.
     async fn settle_space(self: &Arc<Self>, state: &mut Maintaining) -> Result<()> {
-        for _ in 0..3 {
-            state.more_to_free = true;
-            while state.more_to_free {
-                self.free(state).await?;
-            }
+        for _ in 0..2 {
+            self.free_all(state).await?;
             self.checkpoint_anyway(state, Pace::Hurried, false).await?;
+            self.free_all(state).await?;
+            if self.pages.space.statistics().dropped_bytes == 0 {
+                break;
+            }
         }
+        Ok(())
+    }
+
+    /// Frees all that nothing pins.
+    async fn free_all(self: &Arc<Self>, state: &mut Maintaining) -> Result<()> {
         state.more_to_free = true;
         while state.more_to_free {
             self.free(state).await?;
@@ -155,30 +243,16 @@ impl Core {
         Ok(())
     }
 
-    /// The segments to be emptied: all above those that can take everything, with a sixteenth and a
-    /// segment to spare for copies and fragments.
-    fn victims(&self) -> BTreeSet<u32> {
-        let properties = self.pages.disk.properties();
-        let sectors = u64::from(properties.segment_bytes / properties.sector_bytes);
-        let used = self.pages.space.utilisation();
-        let total: u64 = used.iter().map(|(_, used)| u64::from(*used)).sum();
-        let enough = (total + total / 16).div_ceil(sectors) + 1;
-        let numbers = used.iter().map(|(segment, _)| *segment);
-        numbers
-            .filter(|segment| u64::from(*segment) >= enough)
-            .collect()
-    }
-
-    /// Moves both trees out of some segments.
+    /// Goes through both trees.
     async fn relocate(
         self: &Arc<Self>,
-        segments: &BTreeSet<u32>,
+        relocation: impl Fn() -> Relocation,
         report: &mut Compaction,
         progress: &mut impl FnMut(&Compaction) -> ControlFlow<()>,
     ) -> Result<()> {
         let before = *report;
-        let mut user = Relocation::new(segments.clone());
-        let mut system = Relocation::new(segments.clone());
+        let mut user = relocation();
+        let mut system = relocation();
         while !(user.is_finished() && system.is_finished()) {
             (user, system) = self
                 .exclusively(|core, mut state| async move {
@@ -186,8 +260,9 @@ impl Core {
                         true => core.relocate_system(&mut state, &mut system)?,
                         false => core.relocate_user(&mut state, &mut user)?,
                     }
-                    if core.pages.frames.dirty_bytes() > core.options.cache_bytes / 4 {
-                        core.write_pages(&mut state, Pace::Paced).await?;
+                    if core.tree_is_due(&state) {
+                        core.checkpoint_tree(&mut state, Pace::Hurried, false)
+                            .await?;
                     }
                     Ok((user, system))
                 })
@@ -267,7 +342,8 @@ impl Core {
 
 impl Store {
     /// Brings the store's file down to about what the newest version needs, while reads and writes go
-    /// on. Costs reading all interior nodes and rewriting what lies in the highest segments.
+    /// on. Costs reading all interior nodes, rewriting what is pending and leaves that are not full, and
+    /// moving what lies at the end of the file.
     /// Errors: those of a checkpoint. What snapshots still reach is not moved.
     pub fn compact(&self) -> Operation<impl Future<Output = Result<Compaction>> + Send + use<'_>> {
         self.compact_with(|_| ControlFlow::Continue(()))

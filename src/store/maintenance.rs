@@ -178,7 +178,7 @@ impl Core {
             &mut |payload| lost.push(payload.to_vec()),
         );
         let reached = off_tree_payloads(&batch);
-        let outcome = self.flush(state, &version.root, batch, false)?;
+        let outcome = self.flush(state, &version.root, batch, 0)?;
         let through = oldest.last_sequence().unwrap_or(version.tree_through);
         self.attach_values(&reached)?;
         self.install(state, outcome, through, 1)?;
@@ -190,19 +190,19 @@ impl Core {
         Ok(true)
     }
 
-    /// Makes a generation, without publishing it.
+    /// Makes a generation, without publishing it. `settle_pages`: see [`Flush::settling`].
     pub(super) fn flush(
         &self,
         state: &mut Maintaining,
         root: &PagePointer,
         batch: Batch<'_>,
-        settle: bool,
+        settle_pages: usize,
     ) -> Result<Outcome> {
         state.birth = Birth(state.birth.0 + 1);
         self.pages.space.set_current(state.birth);
-        let flush = Flush::new(&self.pages, state.birth, Urgency::Emergency);
-        let flush = if settle { flush.settling() } else { flush };
-        flush.run(root, batch)
+        Flush::new(&self.pages, state.birth, Urgency::Emergency)
+            .settling(settle_pages)
+            .run(root, batch)
     }
 
     /// Makes a generation the newest version; `done` of the oldest journals are in it.

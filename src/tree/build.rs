@@ -184,21 +184,16 @@ impl Flush<'_> {
         }
     }
 
-    /// Joins two neighbouring leaves for which nothing is pending.
+    /// Makes new leaves of neighbouring ones for which nothing is pending.
     pub(super) fn join_leaves(
         &mut self,
-        left: &PagePointer,
-        right: &PagePointer,
+        pointers: &[PagePointer],
+        pages: &[Page<'_>],
         low: &[u8],
     ) -> Result<Vec<Child>> {
-        let handles = [
-            self.pages.load_waiting(left, Expect::Level(0))?,
-            self.pages.load_waiting(right, Expect::Level(0))?,
-        ];
-        let views = handles.each_ref().map(|handle| Page::new(handle.bytes()));
-        let keys = views.each_ref().map(Keys::of);
-        let mut entries = Vec::with_capacity(views[0].slots() + views[1].slots());
-        for (page, keys) in views.iter().zip(&keys) {
+        let keys: Vec<_> = pages.iter().map(Keys::of).collect();
+        let mut entries = Vec::with_capacity(pages.iter().map(Page::slots).sum());
+        for (page, keys) in pages.iter().zip(&keys) {
             for index in 0..page.slots() {
                 let slot = page.slot(index);
                 let payload = Cow::Borrowed(slot.payload);
@@ -209,9 +204,12 @@ impl Flush<'_> {
                 });
             }
         }
-        self.drop_page(left);
-        self.drop_page(right);
-        self.pack(&entries, low, left.newest.max(right.newest), false)
+        let newest = pointers.iter().map(|pointer| pointer.newest).max();
+        let joined = self.pack(&entries, low, newest.unwrap_or_default(), false)?;
+        for pointer in pointers {
+            self.drop_page(pointer);
+        }
+        Ok(joined)
     }
 
     /// Makes leaves of entries.

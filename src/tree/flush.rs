@@ -43,8 +43,8 @@ pub(crate) struct Outcome {
 pub(crate) struct Flush<'e> {
     pub(super) pages: &'e Pages,
     pub(super) birth: Birth,
-    /// Push everything that is pending down to the leaves.
-    settle: bool,
+    /// Push everything that is pending down to the leaves, until so many pages were made.
+    settle_pages: usize,
     pub(super) urgency: Urgency,
     /// Extents of values that outgrew their leaves.
     pub(super) values: Vec<Extent>,
@@ -76,7 +76,7 @@ impl<'e> Flush<'e> {
         Self {
             pages,
             birth,
-            settle: false,
+            settle_pages: 0,
             urgency,
             values: Vec::new(),
             made: HashMap::new(),
@@ -84,9 +84,10 @@ impl<'e> Flush<'e> {
         }
     }
 
-    /// Pushes everything that is pending down to the leaves.
-    pub(crate) fn settling(mut self) -> Self {
-        self.settle = true;
+    /// Pushes what is pending down to the leaves, until about so many pages were made: flushing so
+    /// again and again settles everything.
+    pub(crate) fn settling(mut self, pages: usize) -> Self {
+        self.settle_pages = pages;
         self
     }
 
@@ -306,6 +307,7 @@ impl<'e> Flush<'e> {
         end: Option<&[u8]>,
     ) -> Vec<bool> {
         let settings = &self.pages.settings;
+        let settle = self.made.len() < self.settle_pages;
         let waiting: Vec<usize> = news
             .iter()
             .enumerate()
@@ -328,7 +330,7 @@ impl<'e> Flush<'e> {
                     .deletes
                     .iter()
                     .any(|delete| delete.covers_all(&lows[child], child_end));
-                (self.settle && (!idle || unresolved))
+                (settle && (!idle || unresolved))
                     || waiting[child] >= settings.push_bytes as usize
                     || new.operations() > settings.slice_slots_max as usize
                     || whole
@@ -584,7 +586,12 @@ impl<'e> Flush<'e> {
         right_low: &[u8],
     ) -> Result<Vec<Child>> {
         if level == 0 {
-            return self.join_leaves(left, right, low);
+            let handles = [
+                self.pages.load_waiting(left, Expect::Level(0))?,
+                self.pages.load_waiting(right, Expect::Level(0))?,
+            ];
+            let views = handles.each_ref().map(|handle| Page::new(handle.bytes()));
+            return self.join_leaves(&[*left, *right], &views, low);
         }
         let handles = [
             self.pages.load_waiting(left, Expect::Level(level))?,

@@ -1,17 +1,18 @@
-//! Moving what the newest version reaches out of some segments, so that they can be given back.
+//! Moving what the newest version reaches away from the end of the store, so that it can be given back,
+//! and packing leaves that are not full anew.
 //!
 //! A [`Relocation`] walks the tree in the order of keys and makes, step by step, generations in which
-//! no page, slice or extent of an off-tree value lies in the segments. Pages move as they are: same
+//! no page, slice or extent of an off-tree value lies behind some place. Pages move as they are: same
 //! entries, same operations, same sums in their pointers, so that `newest` does not grow and a diff
 //! of versions passes by what only moved. Only the birth in their headers changes, and the 48 bytes
-//! that name a value which moved too.
+//! that name a value which moved too. One that packs moves nothing else: neighbouring leaves for
+//! which nothing is pending are written anew where that makes them fewer.
 //!
 //! Every step is a flush without operations: what it makes is published in the same way, and a step
 //! that fails leaves nothing behind (**I1** holds as it does there). Flushes may come between steps.
 //! Since the walk resumes at a key, and children give their keys to neighbours and not away, no page
 //! that was there before is passed by.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::expand::{PassingPage, values_in_leaf, values_in_slice};
@@ -34,6 +35,9 @@ const PAGE_WORTH_BYTES: u64 = 16 << 10;
 /// Where the birth stands in the header of a page.
 const BIRTH_AT: Range<usize> = 8..16;
 
+/// Leaves are packed anew where they fill, together, less than this share of themselves.
+const FILL: (usize, usize) = (15, 16);
+
 /// How far a relocation has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Progress {
@@ -46,22 +50,38 @@ pub(crate) struct Progress {
     pub(crate) bytes_moved: u64,
 }
 
-/// The emptying of some segments, as far as one tree is concerned.
+/// The emptying of the end of the store, or the packing of leaves, as far as one tree is concerned.
 ///
-/// The caller has told the space to avoid them. What is not in the tree when the walk passes, such
+/// The caller has told the space to avoid what is emptied. What is not in the tree when the walk passes, such
 /// as values that only a journal names, is not moved.
 #[derive(Debug)]
 pub(crate) struct Relocation {
-    segments: BTreeSet<u32>,
+    task: Task,
     /// Where the next step begins; `None` at the end.
     from: Option<Vec<u8>>,
     progress: Progress,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Task {
+    Empty(Address),
+    Pack,
+}
+
 impl Relocation {
-    pub(crate) fn new(segments: BTreeSet<u32>) -> Self {
+    /// Moves what lies at or behind a place.
+    pub(crate) fn emptying(from: Address) -> Self {
+        Self::new(Task::Empty(from))
+    }
+
+    /// Packs leaves.
+    pub(crate) fn packing() -> Self {
+        Self::new(Task::Pack)
+    }
+
+    fn new(task: Task) -> Self {
         Self {
-            segments,
+            task,
             from: Some(Vec::new()),
             progress: Progress::default(),
         }
@@ -81,7 +101,7 @@ impl Relocation {
     /// to move, no generation came of it.
     ///
     /// On failure the tree and the relocation are as before. `StorageFull` if there is no room
-    /// outside the segments.
+    /// before the place from which on the store is emptied.
     pub(crate) fn step(
         &mut self,
         pages: &Pages,
@@ -99,7 +119,7 @@ impl Relocation {
         }
         let mut walk = Walk {
             flush: Flush::new(pages, birth, urgency),
-            segments: &self.segments,
+            task: self.task,
             from,
             costs_max: pages_max as u64,
             costs: 0,
@@ -119,7 +139,7 @@ impl Relocation {
 /// One step.
 struct Walk<'r, 'e> {
     flush: Flush<'e>,
-    segments: &'r BTreeSet<u32>,
+    task: Task,
     from: &'r [u8],
     costs_max: u64,
     /// In pages read or written.
@@ -133,7 +153,7 @@ struct Walk<'r, 'e> {
 
 impl Walk<'_, '_> {
     fn is_inside(&self, address: Address) -> bool {
-        self.segments.contains(&address.segment())
+        matches!(self.task, Task::Empty(from) if from <= address)
     }
 
     /// Whether the step ends before something in a node with this lower bound.
@@ -183,7 +203,15 @@ impl Walk<'_, '_> {
         // On the way to where the step begins too: flushes may have joined nodes since.
         changed |= self.visit_slices(&node, &mut parts, low)?;
         let level = node.page.level();
-        for child in node.child_of(self.from)..node.children() {
+        let first = node.child_of(self.from);
+        if self.task == Task::Pack && level == 1 {
+            if !self.ends_before(&parts.children[first].low) {
+                changed |= self.pack_leaves(&mut parts, first)?;
+                self.got_further = true;
+            }
+            return self.replace_interior(pointer, &parts, level, changed);
+        }
+        for child in first..node.children() {
             let (child_low, old) = (&parts.children[child].low, node.pointer(child));
             if self.ends_before(child_low) {
                 break;
@@ -197,12 +225,79 @@ impl Walk<'_, '_> {
             changed |= new != old;
             parts.children[child].pointer = new;
         }
+        self.replace_interior(pointer, &parts, level, changed)
+    }
+
+    fn replace_interior(
+        &mut self,
+        pointer: &PagePointer,
+        parts: &NodeParts,
+        level: u8,
+        changed: bool,
+    ) -> Result<PagePointer> {
         if !changed {
             return Ok(*pointer);
         }
         let bytes = parts.encode(level, self.flush.birth);
-        let hints = node.children() + node.slices();
-        self.replace(pointer, bytes, hints)
+        let slices: usize = parts.runs.iter().map(|run| run.slices.len()).sum();
+        let summary = PagePointer {
+            newest: pointer.newest,
+            ..parts.summary()
+        };
+        self.replace(pointer, bytes, summary, parts.children.len() + slices)
+    }
+
+    /// Writes the leaves of a node anew, from one on, if that makes them fewer; says whether it does.
+    fn pack_leaves(&mut self, parts: &mut NodeParts, first: usize) -> Result<bool> {
+        let count = parts.children.len() - first;
+        self.progress.pages_seen += count as u64;
+        // What is pending names children by their numbers. Seldom: everything was pushed down before.
+        if !parts.runs.is_empty() {
+            return Ok(false);
+        }
+        let settings = &self.flush.pages.settings;
+        let (page_bytes, slots_max) = (
+            settings.page_bytes as usize,
+            usize::from(settings.leaf_slots_max),
+        );
+        let is_full = |pointer: &PagePointer| {
+            pointer.length as usize * FILL.1 >= page_bytes * FILL.0
+                || pointer.entries as usize * FILL.1 >= slots_max * FILL.0
+        };
+        let mut range = first..parts.children.len();
+        let full = |child: usize| is_full(&parts.children[child].pointer);
+        while !range.is_empty() && full(range.start) {
+            range.start += 1;
+        }
+        while !range.is_empty() && full(range.end - 1) {
+            range.end -= 1;
+        }
+        let leaves = &parts.children[range.clone()];
+        let bytes: usize = leaves.iter().map(|leaf| leaf.pointer.length as usize).sum();
+        let entries: usize = leaves
+            .iter()
+            .map(|leaf| leaf.pointer.entries as usize)
+            .sum();
+        let needed = bytes.div_ceil(page_bytes).max(entries.div_ceil(slots_max));
+        if leaves.len() < 2 || needed * FILL.1 > leaves.len() * FILL.0 {
+            return Ok(false);
+        }
+        let mut pages = Vec::with_capacity(leaves.len());
+        let pointers: Vec<_> = leaves.iter().map(|leaf| leaf.pointer).collect();
+        for pointer in &pointers {
+            pages.push(self.load(pointer, Expect::Level(0))?);
+        }
+        let views: Vec<_> = pages.iter().map(|page| Page::new(page.bytes())).collect();
+        let low = &leaves[0].low;
+        let packed = self.flush.join_leaves(&pointers, &views, low)?;
+        for leaf in &packed {
+            let length = u64::from(leaf.pointer.length);
+            self.costs += 1;
+            self.progress.pages_moved += 1;
+            self.progress.bytes_moved += length;
+        }
+        parts.children.splice(range, packed);
+        Ok(true)
     }
 
     /// Moves slices, and values that they hold for children; says whether any was moved.
@@ -239,7 +334,7 @@ impl Walk<'_, '_> {
         Ok(changed)
     }
 
-    /// Moves a leaf or slice, if it lies in the segments or names a value that does.
+    /// Moves a leaf or slice, if it lies behind the place or names a value that does.
     fn move_with_values(
         &mut self,
         pointer: &PagePointer,
@@ -266,27 +361,29 @@ impl Walk<'_, '_> {
         for (place, copy) in moved {
             bytes[place].copy_from_slice(&copy);
         }
-        self.replace(pointer, bytes, 0).map(Some)
-    }
-
-    /// Keeps a page that takes the place of another and sums up to the same.
-    fn replace(
-        &mut self,
-        pointer: &PagePointer,
-        bytes: Vec<u8>,
-        hints: usize,
-    ) -> Result<PagePointer> {
         debug_assert_eq!(
             bytes.len(),
             pointer.length as usize,
             "the keys are the same"
         );
-        let level = level_of(&bytes);
         let length = u64::from(pointer.length);
         let summary = PagePointer {
             bytes: pointer.bytes.saturating_sub(length),
             ..*pointer
         };
+        self.replace(pointer, bytes, summary, 0).map(Some)
+    }
+
+    /// Keeps a page that takes the place of another.
+    fn replace(
+        &mut self,
+        pointer: &PagePointer,
+        bytes: Vec<u8>,
+        summary: PagePointer,
+        hints: usize,
+    ) -> Result<PagePointer> {
+        let level = level_of(&bytes);
+        let length = bytes.len() as u64;
         let new = self.flush.make(bytes, summary, level, hints)?;
         self.check_place(new.extent())?;
         self.flush.drop_page(pointer);
@@ -301,13 +398,13 @@ impl Walk<'_, '_> {
         if self.is_inside(extent.address) {
             return Err(Error::new(
                 ErrorKind::StorageFull,
-                "there is no room outside of the segments that are to be emptied",
+                "there is no room before the part of the store that is to be emptied",
             ));
         }
         Ok(())
     }
 
-    /// Copies a value of which some extent lies in the segments: the payload of the copy.
+    /// Copies a value of which some extent lies behind the place: the payload of the copy.
     fn move_value(&mut self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
         let value = OffTree::from_payload(payload)?;
         if !self.has_extent_inside(&value)? {
@@ -351,7 +448,7 @@ impl Walk<'_, '_> {
         Ok(Some(written.value.to_payload().to_vec()))
     }
 
-    /// Reads the index of a value as far as it takes to find an extent in the segments.
+    /// Reads the index of a value as far as it takes to find an extent behind the place.
     fn has_extent_inside(&mut self, value: &OffTree) -> Result<bool> {
         let pages = self.flush.pages;
         let source = DiskPages::new(pages.disk.clone(), pages.store);
