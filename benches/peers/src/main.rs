@@ -9,7 +9,7 @@
 //! | `measure`, `cgroup` | what it took, and limits on memory |
 //! | `process` | each suite in a process of its own |
 //! | `campaign` | all engines in turn, repeated; results that can be kept |
-//! | `report` | tables, JSON and requirements |
+//! | `report` | tables, JSON, a plot, and requirements |
 
 mod campaign;
 mod cgroup;
@@ -60,10 +60,16 @@ fn main() -> ExitCode {
 
 /// Says whether all that was asked for could be done, and what was required holds.
 fn run(options: &Options) -> Result<bool> {
-    let results = campaign::run(options)?;
+    let results = match &options.from {
+        Some(path) => campaign::read(path)?,
+        None => campaign::run(options)?,
+    };
     println!("{}", report::tables(&results, options.markdown));
     if let Some(path) = &options.json {
         report::write_json(&results, path)?;
+    }
+    if let Some(path) = &options.plot {
+        report::write_plot(&results, path)?;
     }
     let mut right = results.failures().next().is_none();
     if options.assert_first {

@@ -15,12 +15,15 @@ Measures the same work on Thunderhead and its peers.
   --phases A,B          phases, or beginnings of their names, or names of suites (default: all)
   --directory DIR       where the stores are made (default: the directory for temporary files)
   --cache BYTES         the cache of each engine (default 4 GiB); K, M and G may follow
-  --memory quarter      each process may use a quarter of the bytes of the pairs, page cache
-                        included, and its cache half of that; --memory BYTES sets the limit itself
+  --memory quarter      each process may use a quarter of the bytes of the pairs, at least 32 MiB,
+                        page cache included, and its cache half of that; --memory BYTES sets the
+                        limit itself
   --timeout SECONDS     for each process (default 3600)
   --cache-results FILE  takes the results of peers from there, and keeps them there: those of the
                         same version, machine and work are not measured again
   --json FILE           everything that was measured
+  --plot FILE           an SVG
+  --from FILE           measures nothing, and tells of what `--json` wrote
   --markdown            tables in Markdown
   --assert first        fails where Thunderhead misses what is required of it
   --list                the engines that were built, and the phases";
@@ -44,6 +47,8 @@ pub struct Options {
     pub timeout: Duration,
     pub cache_results: Option<PathBuf>,
     pub json: Option<PathBuf>,
+    pub plot: Option<PathBuf>,
+    pub from: Option<PathBuf>,
     pub markdown: bool,
     pub assert_first: bool,
 }
@@ -62,6 +67,8 @@ impl Options {
             timeout: Duration::from_secs(3600),
             cache_results: None,
             json: None,
+            plot: None,
+            from: None,
             markdown: false,
             assert_first: false,
         };
@@ -103,6 +110,8 @@ impl Options {
                 }
                 "--cache-results" => options.cache_results = Some(value()?.into()),
                 "--json" => options.json = Some(value()?.into()),
+                "--plot" => options.plot = Some(value()?.into()),
+                "--from" => options.from = Some(value()?.into()),
                 "--markdown" => options.markdown = true,
                 "--assert" => match value()?.as_str() {
                     "first" => options.assert_first = true,

@@ -26,6 +26,7 @@ pub fn child(arguments: &[String]) -> Option<Result<()>> {
         KILLED => run_killed,
         _ => return None,
     };
+    end_with_parent();
     Some(arguments.get(1).ok_or("no work".into()).and_then(|work| {
         if let Some(members) = arguments.get(2) {
             cgroup::join(Path::new(members))?;
@@ -160,6 +161,14 @@ fn describe(how: String, errors: &str) -> String {
     match last.len() {
         0 => how,
         lines => format!("{how}: {}", last[lines.saturating_sub(3)..].join(" / ")),
+    }
+}
+
+/// Nothing goes on when the program is interrupted.
+fn end_with_parent() {
+    // SAFETY: this call takes a number and touches no memory.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
     }
 }
 

@@ -18,6 +18,7 @@ pub const KIND: Kind = Kind {
         "large-64-write",
         "canopydb compresses overflow values by default, here in vain",
     )],
+    weaker: &[],
 };
 
 const TREE: &[u8] = b"data";

@@ -34,6 +34,7 @@ pub const KIND: Kind = Kind {
             "fjall: the memtable is flushed, then `major_compact`",
         ),
     ],
+    weaker: &[],
 };
 
 struct Fjall {
@@ -47,7 +48,12 @@ fn open(directory: &Path, settings: Settings) -> Result<Box<dyn Engine>> {
         .open()?;
     let data = database.keyspace("data", || {
         let separation = settings.large_values.then(KvSeparationOptions::default);
-        KeyspaceCreateOptions::default().with_kv_separation(separation)
+        let options = KeyspaceCreateOptions::default().with_kv_separation(separation);
+        match settings.journal_bytes {
+            // A memtable or two of them, and those that are being written.
+            Some(bytes) => options.max_memtable_size(bytes as u64 * 4),
+            None => options,
+        }
     })?;
     Ok(Box::new(Fjall { database, data }))
 }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub cache_bytes: usize,
     /// The memory for one transaction, where that can be set.
     pub transaction_bytes: Option<usize>,
+    /// The memory for one of the buffers in which commits gather, where that can be set.
+    pub journal_bytes: Option<usize>,
     /// Whether values of a mebibyte and more are to come, for engines with a setting for that.
     pub large_values: bool,
 }
@@ -49,6 +51,8 @@ pub struct Kind {
     pub open: fn(&Path, Settings) -> Result<Box<dyn Engine>>,
     /// What to know about a phase on this engine.
     pub notes: &'static [(&'static str, &'static str)],
+    /// Phases in which it promises less than the others: it is never marked as the best there.
+    pub weaker: &'static [&'static str],
 }
 
 pub trait Writer {

@@ -28,6 +28,7 @@ pub const KIND: Kind = Kind {
         ),
         ("delete-range", "LMDB: a cursor that deletes each entry"),
     ],
+    weaker: &[],
 };
 
 /// Address space, of which only as much as there is data is used.

@@ -5,9 +5,12 @@
 //! | `interface` | what all of them can be asked |
 //! | `thunderhead` | this store |
 //! | `redb`, `lmdb`, `fjall`, `canopydb`, `sqlite`, `sled`, `rocksdb` | its rivals, each behind the feature of its name |
+//! | `faulty` | an engine that lies, to see that it is caught |
 
 #[cfg(feature = "canopydb")]
 mod canopydb;
+#[cfg(test)]
+pub mod faulty;
 #[cfg(feature = "fjall")]
 mod fjall;
 mod interface;

@@ -28,6 +28,7 @@ pub const KIND: Kind = Kind {
         ),
         ("delete-range", "redb: `retain_in`, a scan"),
     ],
+    weaker: &["unsynced", "mixed"],
 };
 
 const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("data");

@@ -19,6 +19,7 @@ pub const KIND: Kind = Kind {
         ("count", "RocksDB: a scan"),
         ("load", "RocksDB: one write batch"),
     ],
+    weaker: &[],
 };
 
 struct Rocksdb {

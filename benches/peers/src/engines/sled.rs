@@ -1,7 +1,8 @@
 //! sled: a lock-free tree over a log-structured store.
 //!
 //! Its defaults, with the cache that all have. What is written stays in buffers of the process for
-//! up to half a second: commits that do not wait are deferred ones. Durable ones call `flush`.
+//! up to half a second: commits that do not wait are deferred ones. Durable ones call `flush`,
+//! which on Linux is `sync_file_range`: less than the `fdatasync` of the others.
 
 use std::path::Path;
 
@@ -12,15 +13,37 @@ use super::{Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Wri
 const IN_MEMORY: &str =
     "sled keeps commits in memory for up to half a second: the death of the process loses them";
 
+const NOT_FLUSHED: &str = "sled syncs its log by `sync_file_range`, which tells neither the file \
+                           system nor the disk's cache to keep it: less than durable";
+
 pub const KIND: Kind = Kind {
     name: "sled",
     package: "sled",
     open,
     notes: &[
+        ("singles", NOT_FLUSHED),
+        ("batches", NOT_FLUSHED),
+        ("updates", NOT_FLUSHED),
         ("count", "sled: a scan"),
         ("delete-range", "sled: a scan, and a batch of deletions"),
         ("unsynced", IN_MEMORY),
         ("mixed", IN_MEMORY),
+    ],
+    weaker: &[
+        "unsynced",
+        "mixed",
+        "load",
+        "load-sorted",
+        "singles",
+        "batches",
+        "updates",
+        "removal",
+        "delete-range",
+        "paths-load",
+        "large-1-write",
+        "large-64-write",
+        "small-memory",
+        "latency",
     ],
 };
 

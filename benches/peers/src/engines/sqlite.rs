@@ -21,6 +21,7 @@ pub const KIND: Kind = Kind {
         ("delete-range", "SQLite: `DELETE … WHERE`, a scan"),
         ("compact", "SQLite: `VACUUM`"),
     ],
+    weaker: &[],
 };
 
 struct Sqlite {

@@ -11,6 +11,7 @@ pub const KIND: Kind = Kind {
     package: "thunderhead",
     open,
     notes: &[],
+    weaker: &[],
 };
 
 struct Thunderhead {
@@ -21,6 +22,9 @@ fn open(directory: &Path, settings: Settings) -> Result<Box<dyn Engine>> {
     let mut options = Options::new().cache_bytes(settings.cache_bytes);
     if let Some(bytes) = settings.transaction_bytes {
         options = options.transaction_bytes(bytes);
+    }
+    if let Some(bytes) = settings.journal_bytes {
+        options = options.journal_bytes(bytes);
     }
     let store = options.open_or_create(directory.join("thunderhead.store"))?;
     Ok(Box::new(Thunderhead { store }))

@@ -23,6 +23,8 @@ mod reading;
 mod session;
 mod small_memory;
 mod sorted;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 pub use killed::write_until_killed;

@@ -89,6 +89,8 @@ impl Session {
             settings: Settings {
                 cache_bytes: work.cache_bytes,
                 transaction_bytes: work.memory_bytes.map(|bytes| bytes as usize / 8),
+                // Engines may fill several before the first is written.
+                journal_bytes: work.memory_bytes.map(|bytes| bytes as usize / 64),
                 large_values: false,
             },
             amounts: Amounts::of(work.elements),

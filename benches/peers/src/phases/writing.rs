@@ -8,8 +8,8 @@ use crate::data::{PAIR_BYTES, Zipf, key, mix, place, value};
 use crate::engines::{Engine, Result, Safety};
 
 /// Under a limit of memory, what would be one transaction is cut into such ones, for all engines
-/// alike: some keep all of a transaction in memory.
-const BOUNDED: u64 = 10_000;
+/// alike: some keep all of a transaction in memory, LMDB a page for each put.
+const BOUNDED: u64 = 1_000;
 
 /// How many operations a large transaction may have.
 pub fn transaction_limit(session: &Session) -> u64 {

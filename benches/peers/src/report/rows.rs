@@ -124,6 +124,8 @@ rows! {
     Latency "latency" "p99" "µs" |metrics| metrics.get("p99_us").copied();
     Latency "latency" "p99.9" "µs" |metrics| metrics.get("p999_us").copied();
     Latency "latency" "worst" "µs" |metrics| metrics.get("worst_us").copied();
+    Latency "latency" "a bare write and sync, p50" "µs" |metrics| metrics.get("bare_p50_us").copied();
+    Latency "latency" "a bare write and sync, p99" "µs" |metrics| metrics.get("bare_p99_us").copied();
     Latency "latency" "p50 to a bare write and sync" "×" |metrics| ratio(metrics, "p50_us", "bare_p50_us");
     Latency "latency" "p99 to a bare write and sync" "×" |metrics| ratio(metrics, "p99_us", "bare_p99_us");
     Latency "latency" "p99.9 to a bare write and sync" "×" |metrics| ratio(metrics, "p999_us", "bare_p999_us");
@@ -212,12 +214,20 @@ impl Row {
         })
     }
 
+    /// Whether this is of the disk, and no engine's merit.
+    pub fn is_of_the_disk(&self) -> bool {
+        self.group == Group::Latency && self.label.starts_with("a bare")
+    }
+
     /// The least of the medians of some engines.
     pub fn best<'e>(
         &self,
         results: &Results,
         engines: impl IntoIterator<Item = &'e str>,
     ) -> Option<f64> {
+        if self.is_of_the_disk() {
+            return None;
+        }
         engines
             .into_iter()
             .filter_map(|name| Some(self.of(results.engine(name)?)?.median))

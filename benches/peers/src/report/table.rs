@@ -94,10 +94,12 @@ fn cells(results: &Results, title: &str, rows: &[&Row], notes: &mut Notes) -> Ve
     let mut table = vec![header];
     let kinds = engines::built();
     for row in rows {
-        let best = row.best(
-            results,
-            results.engines.iter().map(|(name, _)| name.as_str()),
-        );
+        let honest = |name: &str| {
+            let kind = kinds.iter().find(|kind| kind.name == name);
+            kind.is_none_or(|kind| !kind.weaker.contains(&row.phase))
+        };
+        let names = results.engines.iter().map(|(name, _)| name.as_str());
+        let best = row.best(results, names.filter(|name| honest(name)));
         let mut line = vec![Cell::plain(row.label), Cell::plain(row.unit)];
         for (name, measured) in &results.engines {
             let outcomes = measured.phases.get(row.phase).map_or(&[][..], |all| all);
@@ -108,7 +110,7 @@ fn cells(results: &Results, title: &str, rows: &[&Row], notes: &mut Notes) -> Ve
             let mut cell = match (row.of(measured), absent) {
                 (Some(figure), _) => Cell {
                     text: short(figure.median),
-                    best: best == Some(figure.median) && results.engines.len() > 1,
+                    best: best == Some(figure.median) && honest(name) && results.engines.len() > 1,
                 },
                 (None, Some(reason)) => {
                     Cell::plain(format!("–[{}]", notes.number(&format!("{name}: {reason}"))))
