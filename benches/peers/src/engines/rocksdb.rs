@@ -61,7 +61,7 @@ impl Engine for Rocksdb {
     ) -> Result<()> {
         let mut batch = WriteBatch::default();
         work(&mut batch)?;
-        Ok(self.database.write_opt(&batch, &options(safety))?)
+        Ok(self.database.write_opt(batch, &options(safety))?)
     }
 
     fn put(&self, safety: Safety, key: &[u8], value: &[u8]) -> Result<()> {
@@ -75,7 +75,7 @@ impl Engine for Rocksdb {
     fn delete_range(&self, low: &[u8], end: &[u8]) -> Result<()> {
         let mut batch = WriteBatch::default();
         batch.delete_range(low, end);
-        Ok(self.database.write_opt(&batch, &options(Safety::Durable))?)
+        Ok(self.database.write_opt(batch, &options(Safety::Durable))?)
     }
 
     fn sync(&self) -> Result<()> {
