@@ -157,6 +157,15 @@ impl OpenFile {
 
     pub(super) fn save(&self, mut pages: Vec<Page>, sync: bool) -> Result<()> {
         self.writable()?;
+        let saving = |error| self.failed("writing to", error);
+        if let ([page], false) = (&pages[..], sync) {
+            let place = self.place(page.at, page.bytes.len())?;
+            let _growth = self.growth.read().expect(NO_PANIC);
+            let written = self
+                .raw
+                .write_at(place.start, &mut [IoSlice::new(&page.bytes)]);
+            return written.map_err(saving);
+        }
         pages.retain(|page| !page.bytes.is_empty());
         pages.sort_by_key(|page| page.at);
         let mut runs: Vec<(Range<u64>, Vec<IoSlice<'_>>)> = Vec::new();
@@ -172,7 +181,6 @@ impl OpenFile {
             }
         }
         let _growth = self.growth.read().expect(NO_PANIC);
-        let saving = |error| self.failed("writing to", error);
         if let ([(run, parts)], true) = (&mut runs[..], sync) {
             let outcome = self.raw.write_at_durable(run.start, parts);
             return outcome.map_err(saving);

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::format::{
     GROUP_HEADER_BYTES, GroupHeader, KIND_COMMITS, KIND_LINK, LINK_SECTORS, Link, usable_bytes,
@@ -114,7 +115,18 @@ impl LogWriter {
         commits: &[C],
         synced: bool,
     ) -> Result<Vec<Page>, NeedChunk> {
-        let mut payload = Pieces::default();
+        let copied = commits
+            .iter()
+            .flat_map(|commit| commit.as_ref())
+            .map(Bytes::len)
+            .filter(|bytes| *bytes < BUFFER_COPIED_BYTES_MAX);
+        let mut payload = Pieces {
+            first_bytes: copied.sum::<usize>() + commits.len() * VARINT_BYTES_MAX,
+            ..Pieces::default()
+        };
+        if synced {
+            payload.first_bytes += self.sector_bytes as usize;
+        }
         for commit in commits {
             let buffers = commit.as_ref();
             let bytes: usize = buffers.iter().map(Bytes::len).sum();
@@ -372,8 +384,10 @@ impl LogWriter {
 /// A payload: large buffers as they are, what is between them in one buffer each.
 #[derive(Default)]
 struct Pieces {
-    pieces: Vec<Piece>,
+    pieces: SmallVec<[Piece; 1]>,
     bytes: usize,
+    /// How large the first piece may become, beside the header.
+    first_bytes: usize,
 }
 
 enum Piece {
@@ -387,6 +401,7 @@ impl Pieces {
             // The first one has room for the header: `into_buffers` puts it in front.
             let mut piece = Vec::new();
             if self.pieces.is_empty() {
+                piece.reserve(GROUP_HEADER_BYTES + self.first_bytes);
                 piece.resize(GROUP_HEADER_BYTES, 0);
             }
             self.pieces.push(Piece::Copied(piece));

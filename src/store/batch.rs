@@ -29,7 +29,7 @@ use crate::format::SequenceNumber;
 /// # Ok::<(), thunderhead::Error>(())
 /// ```
 pub struct Batch {
-    writes: Writes,
+    pub(super) writes: Writes,
     durability: Durability,
 }
 

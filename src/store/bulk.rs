@@ -10,7 +10,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::lock::OwnedMutexGuard;
+use smallvec::smallvec;
 
 use super::checkpoint::NewRoot;
 use super::commit::{Elsewhere, Entry};
@@ -231,11 +233,11 @@ impl Bulk {
         };
         record.append_to(&mut marker);
         let entry = Entry {
-            records: vec![marker.into()],
+            records: smallvec![Bytes::from(marker)],
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,
-            elsewhere: Some(elsewhere),
+            elsewhere: Some(Box::new(elsewhere)),
             inside,
         };
         // The root contains this sequence already: without its mark no later commit may take it.

@@ -1,13 +1,21 @@
 //! Group commit: everybody who commits at the same time shares one write and one sync.
 //!
-//! A commit enters a queue. Whoever finds no group under way makes one of all that wait, and every
-//! waiter drives it: on a thread that waits, the write and the sync happen inline. The group's
-//! future belongs to the store, so dropping a commit's future after it entered the queue does not
-//! cancel the commit; some other commit, the maintenance or `close` finishes it.
+//! Who finds nobody else, on a thread that waits, writes and publishes at once, without a queue:
+//! such a thread cannot lose interest half-way. Those who arrive meanwhile wait for it to end.
+//!
+//! Everybody else enters a queue. Whoever finds no group under way makes one of all that wait, and
+//! every waiter drives it: on a thread that waits, the write and the sync happen inline. The
+//! group's future belongs to the store, so dropping a commit's future after it entered the queue
+//! does not cancel the commit; some other commit, the maintenance or `close` finishes it.
+//!
+//! A panic of the disk poisons the store, as a failed sync does, and goes to one who committed; the
+//! others get an error.
 //!
 //! In order: write, sync if somebody asked for it, enter the journal, publish. What was not
 //! published when a sync fails is never seen.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +30,7 @@ use super::gate::{Inside, Pass, lock};
 use super::maintenance::{LoggedValue, Maintaining};
 use super::open::prepared;
 use super::options::Durability;
-use crate::disk::Page;
+use crate::disk::{Page, block_on, in_blocking_face};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::USER_TREE;
 use crate::format::{Address, Birth, PagePointer, SequenceNumber};
@@ -32,7 +40,7 @@ use crate::space::{Owner, Urgency};
 use crate::tree::journal::Journal;
 
 /// The record buffers of one commit.
-pub(super) type Records = Vec<Bytes>;
+pub(super) type Records = SmallVec<[Bytes; 1]>;
 
 /// How much of deferred commits is kept in memory.
 const DEFERRED_BYTES_MAX: usize = 256 << 10;
@@ -47,7 +55,7 @@ pub(super) struct Entry {
     /// Only deletes: may use the reserve.
     pub(super) urgency: Urgency,
     /// The records are a mark: what was committed is in the tree already.
-    pub(super) elsewhere: Option<Elsewhere>,
+    pub(super) elsewhere: Option<Box<Elsewhere>>,
     /// Others who want to be alone wait until this is published.
     #[expect(
         dead_code,
@@ -73,6 +81,7 @@ impl Entry {
 #[derive(Default)]
 struct Done {
     result: Mutex<Option<Result<SequenceNumber>>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
 struct Waiting {
@@ -81,6 +90,48 @@ struct Waiting {
 }
 
 type Group = Shared<BoxFuture<'static, ()>>;
+
+/// Who writes to the log.
+enum UnderWay {
+    /// A group, driven by all who wait for it.
+    Group(Group),
+    /// One commit on a thread that waits. Others may wait for it to end.
+    Alone { awaited: bool },
+}
+
+/// The next thing to do for somebody who wants a commit to end.
+enum Turn {
+    Drive(Group),
+    /// Until somebody's commit has ended: the count of the signal.
+    Wait(u64),
+    Nobody,
+}
+
+/// The right to commit alone, until dropped.
+struct Alone<'c> {
+    core: &'c Core,
+    finished: bool,
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.core.poison(&panicked());
+        }
+        let ended = lock(&self.core.queue).under_way.take();
+        if let Some(UnderWay::Alone { awaited: true }) = ended {
+            self.core.alone_ended.give();
+        }
+    }
+}
+
+/// Why nobody may write after a panic of a disk: nobody knows what it wrote.
+fn panicked() -> Error {
+    Error::new(
+        ErrorKind::Poisoned,
+        "a commit panicked while it was written",
+    )
+}
 
 /// A commit whose future was dropped: somebody else has to finish its group.
 struct LeftAlone<'c> {
@@ -100,7 +151,7 @@ impl Drop for LeftAlone<'_> {
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: Vec<Waiting>,
-    under_way: Option<Group>,
+    under_way: Option<UnderWay>,
 }
 
 impl Core {
@@ -114,10 +165,9 @@ impl Core {
 
     /// Commits. On return, the commit is as durable as it asked to be, and published.
     pub(super) async fn commit(self: &Arc<Self>, entry: Entry) -> Result<SequenceNumber> {
-        let entry = match self.commit_in_memory(entry) {
-            Ok(result) => return result,
-            Err(entry) => entry,
-        };
+        if let Some(alone) = self.alone(&entry) {
+            return self.commit_alone(alone, entry);
+        }
         let done = Arc::new(Done::default());
         let mut left = LeftAlone {
             core: self,
@@ -130,62 +180,71 @@ impl Core {
         loop {
             if let Some(result) = lock(&done.result).take() {
                 left.finished = true;
-                return result;
+                let panic = lock(&done.panic).take();
+                return panic.map_or(result, |panic| resume_unwind(panic));
             }
-            match self.join_group() {
-                Some(group) => group.await,
-                None => {
-                    left.finished = true;
-                    let lost = || Error::new(ErrorKind::Poisoned, "a commit group was torn down");
-                    return lock(&done.result).take().unwrap_or_else(|| Err(lost()));
-                }
+            if !self.advance().await {
+                left.finished = true;
+                return lock(&done.result).take().unwrap_or_else(|| Err(panicked()));
             }
         }
     }
 
-    /// A deferred commit that finds nobody else only enters the journal: it needs no group. The
-    /// queue is held meanwhile, so that none begins. Gives the entry back where that is impossible.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the entry goes on to the queue, it is no error"
-    )]
-    fn commit_in_memory(
-        self: &Arc<Self>,
-        entry: Entry,
-    ) -> std::result::Result<Result<SequenceNumber>, Entry> {
-        let (Durability::Deferred, Some(log)) = (entry.durability, &self.log) else {
-            return Err(entry);
-        };
-        let queue = lock(&self.queue);
-        let alone = queue.waiting.is_empty() && queue.under_way.is_none();
-        if !alone || self.check_poisoned().is_err() || self.deferred_is_full(log) {
-            return Err(entry);
+    /// The right to commit alone, if nobody else commits and this thread will see it through: it
+    /// waits, or the commit only enters the journal, which takes no disk.
+    fn alone(&self, entry: &Entry) -> Option<Alone<'_>> {
+        let mut queue = lock(&self.queue);
+        if !queue.waiting.is_empty() || queue.under_way.is_some() {
+            return None;
         }
-        let published = self.publish(log, std::iter::once(&entry), false);
-        drop(queue);
-        Ok(match published {
-            Ok(sequences) => Ok(sequences[0]),
-            Err(error) => {
-                self.poison(&error);
-                entry
-                    .values
-                    .iter()
-                    .for_each(|(_, value)| self.abandon_value(value));
-                Err(error)
-            }
+        let in_memory = || {
+            let log = self.log.as_ref();
+            entry.durability == Durability::Deferred
+                && !self.stopping.load(Ordering::Acquire)
+                && log.is_some_and(|log| !self.is_full(lock(log).deferred_bytes + entry.bytes()))
+        };
+        if !in_blocking_face() && !in_memory() {
+            return None;
+        }
+        queue.under_way = Some(UnderWay::Alone { awaited: false });
+        Some(Alone {
+            core: self,
+            finished: false,
         })
     }
 
+    fn commit_alone(
+        self: &Arc<Self>,
+        mut alone: Alone<'_>,
+        entry: Entry,
+    ) -> Result<SequenceNumber> {
+        let mut entries = [entry];
+        let result = block_on(self.write_group(&mut entries));
+        alone.finished = true;
+        result
+            .map(|sequences| sequences[0])
+            .inspect_err(|error| self.abandon(&entries, error))
+    }
+
     /// Whether what is deferred has to be written with the next commit.
-    fn deferred_is_full(&self, log: &Mutex<Log>) -> bool {
-        lock(log).deferred_bytes > DEFERRED_BYTES_MAX.min(self.logged_bytes_max())
+    fn is_full(&self, deferred_bytes: usize) -> bool {
+        deferred_bytes > DEFERRED_BYTES_MAX.min(self.logged_bytes_max())
     }
 
     /// Drives groups that were left alone by those who began them.
     pub(super) async fn finish_groups(self: &Arc<Self>) {
-        while let Some(group) = self.join_group() {
-            group.await;
+        while self.advance().await {}
+    }
+
+    /// Drives the group under way, or a new one of those who wait, to its end; says whether there
+    /// was any.
+    async fn advance(self: &Arc<Self>) -> bool {
+        match self.turn() {
+            Turn::Drive(group) => group.await,
+            Turn::Wait(count) => self.alone_ended.after(count).await,
+            Turn::Nobody => return false,
         }
+        true
     }
 
     /// Waits to be alone inside the gate, driving groups that were left alone meanwhile.
@@ -202,22 +261,27 @@ impl Core {
     }
 
     /// The group under way, or a new one of those who wait.
-    fn join_group(self: &Arc<Self>) -> Option<Group> {
+    fn turn(self: &Arc<Self>) -> Turn {
         let mut queue = lock(&self.queue);
-        if let Some(group) = &queue.under_way {
-            return Some(group.clone());
+        match &mut queue.under_way {
+            Some(UnderWay::Group(group)) => return Turn::Drive(group.clone()),
+            Some(UnderWay::Alone { awaited }) => {
+                *awaited = true;
+                return Turn::Wait(self.alone_ended.count());
+            }
+            None => {}
         }
         if queue.waiting.is_empty() {
-            return None;
+            return Turn::Nobody;
         }
-        let entries = self.take_entries(&mut queue.waiting);
-        let group = run_group(Arc::clone(self), entries).boxed().shared();
-        queue.under_way = Some(group.clone());
-        Some(group)
+        let (entries, done) = self.take_entries(&mut queue.waiting);
+        let group = run_group(Arc::clone(self), entries, done).boxed().shared();
+        queue.under_way = Some(UnderWay::Group(group.clone()));
+        Turn::Drive(group)
     }
 
     /// As many of those who wait as one group of the log can hold.
-    fn take_entries(&self, waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
+    fn take_entries(&self, waiting: &mut Vec<Waiting>) -> (Vec<Entry>, Vec<Arc<Done>>) {
         let properties = self.pages.disk.properties();
         let most =
             LogWriter::commit_bytes_max(properties.segment_bytes, properties.sector_bytes) / 2;
@@ -227,31 +291,30 @@ impl Core {
             bytes <= most
         };
         let count = waiting.iter().take_while(fits).count().max(1);
-        waiting.drain(..count).collect()
+        let taken = waiting.drain(..count);
+        taken.map(|waiting| (waiting.entry, waiting.done)).unzip()
     }
 
     /// Writes, syncs and publishes a group: the sequence of each entry.
     async fn write_group(
         self: &Arc<Self>,
-        entries: &[Waiting],
+        entries: &mut [Entry],
     ) -> Result<SmallVec<[SequenceNumber; 1]>> {
         self.check_poisoned()?;
         let log = self.log()?;
         let with = |durability| {
             let mut entries = entries.iter();
-            entries.any(|waiting| waiting.entry.durability == durability)
+            entries.any(|entry| entry.durability == durability)
         };
         // Once the store's thread has ended, nobody else would sync what is deferred.
         let ending = self.stopping.load(Ordering::Acquire);
         let sync = with(Durability::Immediate) || ending;
-        let bytes: usize = entries.iter().map(|waiting| waiting.entry.bytes()).sum();
+        let bytes: usize = entries.iter().map(Entry::bytes).sum();
         let deferred_bytes = lock(log).deferred_bytes + bytes;
-        let write = sync
-            || with(Durability::Buffered)
-            || deferred_bytes > DEFERRED_BYTES_MAX.min(self.logged_bytes_max());
+        let write = sync || with(Durability::Buffered) || self.is_full(deferred_bytes);
         let urgency = match entries
             .iter()
-            .all(|waiting| waiting.entry.urgency == Urgency::Emergency)
+            .all(|entry| entry.urgency == Urgency::Emergency)
         {
             true => Urgency::Emergency,
             false => Urgency::Ordinary,
@@ -259,7 +322,6 @@ impl Core {
         if write {
             self.write_log(log, entries, sync, urgency).await?;
         }
-        let entries = entries.iter().map(|waiting| &waiting.entry);
         self.publish(log, entries, write)
             .inspect_err(|error| self.poison(error))
     }
@@ -268,23 +330,21 @@ impl Core {
     async fn write_log(
         self: &Arc<Self>,
         log: &Mutex<Log>,
-        entries: &[Waiting],
+        entries: &[Entry],
         sync: bool,
         urgency: Urgency,
     ) -> Result<()> {
-        let has_values = entries
-            .iter()
-            .any(|waiting| !waiting.entry.values.is_empty());
+        let has_values = entries.iter().any(|entry| !entry.values.is_empty());
         let (pages, synced, others_unsynced) = loop {
             let need = {
                 let mut log = lock(log);
                 let log = &mut *log;
-                let commits: Vec<&[Bytes]> = log
+                let commits: SmallVec<[&[Bytes]; 4]> = log
                     .deferred
                     .iter()
-                    .chain(entries.iter().map(|waiting| &waiting.entry.records))
+                    .chain(entries.iter().map(|entry| &entry.records))
                     .filter(|records| !records.is_empty())
-                    .map(Vec::as_slice)
+                    .map(SmallVec::as_slice)
                     .collect();
                 let others_unsynced = log.unsynced || has_values;
                 if commits.is_empty() {
@@ -364,17 +424,17 @@ impl Core {
         Ok(())
     }
 
-    /// Lets readers see the entries.
-    fn publish<'e>(
+    /// Lets readers see the entries, and takes their records.
+    fn publish(
         self: &Arc<Self>,
         log: &Mutex<Log>,
-        entries: impl Iterator<Item = &'e Entry>,
+        entries: &mut [Entry],
         written: bool,
     ) -> Result<SmallVec<[SequenceNumber; 1]>> {
         let mut sequences = SmallVec::new();
         let mut log = lock(log);
         let _versions = lock(&self.versions);
-        let version = self.current.load_full();
+        let version = self.current.load();
         let journal = &version.journals[0];
         let mut last = SequenceNumber(log.next.0 - 1);
         for entry in entries {
@@ -386,6 +446,12 @@ impl Core {
             if !entry.values.is_empty() {
                 lock(&self.values).extend(entry.values.iter().cloned());
             }
+            if !written {
+                // The sync that makes the commit durable has to cover what it names, too.
+                log.unsynced |= !entry.values.is_empty();
+                log.deferred_bytes += entry.bytes();
+                log.deferred.push(entry.records.clone());
+            }
             if let Some(elsewhere) = &entry.elsewhere {
                 self.current.store(Version::new(
                     Arc::clone(&self.pages),
@@ -395,15 +461,9 @@ impl Core {
                     last,
                 ));
             } else {
-                for records in &entry.records {
-                    journal.append(records.clone(), USER_TREE, last)?;
+                for records in entry.records.drain(..) {
+                    journal.append(records, USER_TREE, last)?;
                 }
-            }
-            if !written {
-                // The sync that makes the commit durable has to cover what it names, too.
-                log.unsynced |= !entry.values.is_empty();
-                log.deferred_bytes += entry.records.iter().map(Bytes::len).sum::<usize>();
-                log.deferred.push(entry.records.clone());
             }
             sequences.push(last);
         }
@@ -414,7 +474,7 @@ impl Core {
         log.next = last.next();
         self.published.store(last.0, Ordering::Release);
         if journal.bytes() >= self.options.journal_bytes {
-            self.freeze_locked(&self.current.load_full());
+            self.freeze_locked(&self.current.load());
         }
         if log.since_checkpoint >= self.options.checkpoint_log_bytes || log.writer.wants_chunk() {
             self.work.give();
@@ -422,8 +482,18 @@ impl Core {
         Ok(sequences)
     }
 
+    /// Lets go of what commits that failed had.
+    fn abandon(&self, entries: &[Entry], error: &Error) {
+        if entries.iter().any(|entry| entry.elsewhere.is_some()) {
+            // The root has what the log does not: a later commit must not take its sequence.
+            self.poison(error);
+        }
+        let values = entries.iter().flat_map(|entry| &entry.values);
+        values.for_each(|(_, value)| self.abandon_value(value));
+    }
+
     /// Begins a new journal. The caller holds `versions`.
-    pub(super) fn freeze_locked(&self, version: &Arc<Version>) {
+    pub(super) fn freeze_locked(&self, version: &Version) {
         let new = Arc::new(Journal::new(self.options.journal_bytes));
         let journals = std::iter::once(new).chain(version.journals.iter().cloned());
         self.current.store(Version::new(
@@ -446,27 +516,27 @@ impl Core {
     }
 }
 
-async fn run_group(core: Arc<Core>, entries: Vec<Waiting>) {
-    let result = core.write_group(&entries).await;
+async fn run_group(core: Arc<Core>, mut entries: Vec<Entry>, done: Vec<Arc<Done>>) {
+    let write = AssertUnwindSafe(core.write_group(&mut entries)).catch_unwind();
+    let result = write.await.unwrap_or_else(|panic| {
+        // It goes to one who committed, not to whoever happened to drive the group.
+        if let Some(first) = done.first() {
+            *lock(&first.panic) = Some(panic);
+        }
+        let error = panicked();
+        core.poison(&error);
+        Err(error)
+    });
     match result {
         Ok(sequences) => {
-            for (waiting, sequence) in entries.iter().zip(sequences) {
-                *lock(&waiting.done.result) = Some(Ok(sequence));
+            for (done, sequence) in done.iter().zip(sequences) {
+                *lock(&done.result) = Some(Ok(sequence));
             }
         }
         Err(error) => {
-            if entries
-                .iter()
-                .any(|waiting| waiting.entry.elsewhere.is_some())
-            {
-                // The root has what the log does not: a later commit must not take its sequence.
-                core.poison(&error);
-            }
-            for waiting in &entries {
-                for (_, value) in &waiting.entry.values {
-                    core.abandon_value(value);
-                }
-                *lock(&waiting.done.result) = Some(Err(error.duplicate()));
+            core.abandon(&entries, &error);
+            for done in &done {
+                *lock(&done.result) = Some(Err(error.duplicate()));
             }
         }
     }

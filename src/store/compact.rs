@@ -11,6 +11,9 @@ use std::future::Future;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use smallvec::smallvec;
+
 use super::Store;
 use super::commit::Entry;
 use super::core::Core;
@@ -18,8 +21,6 @@ use super::gate::{Inside, Pass, lock};
 use super::maintenance::{Maintaining, Pace};
 use super::operation::Operation;
 use super::options::Durability;
-use bytes::Bytes;
-
 use crate::disk::Release;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Birth};
@@ -189,7 +190,7 @@ impl Core {
             .await?;
         // A commit of nothing: it is what moves.
         let entry = Entry {
-            records: vec![Bytes::new()],
+            records: smallvec![Bytes::new()],
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,

@@ -60,6 +60,8 @@ pub(crate) struct Core {
     pub(super) versions: Mutex<()>,
     pub(super) gate: Gate,
     pub(super) queue: Mutex<Queue>,
+    /// A commit that was alone has ended, and others waited for it.
+    pub(super) alone_ended: Signal,
     /// `None` when open for reading only.
     pub(super) log: Option<Mutex<Log>>,
     pub(super) maintaining: Arc<futures::lock::Mutex<Maintaining>>,
@@ -109,6 +111,7 @@ impl Core {
             versions: Mutex::new(()),
             gate: Gate::default(),
             queue: Mutex::default(),
+            alone_ended: Signal::default(),
             log: log.map(Mutex::new),
             maintaining: Arc::new(futures::lock::Mutex::new(maintaining)),
             values: Mutex::default(),

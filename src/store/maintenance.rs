@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::commit::Entry;
+use super::commit::{Entry, Records};
 use super::core::Core;
 use super::gate::lock;
 use super::options::Durability;
@@ -357,7 +357,7 @@ impl Core {
     /// A commit of nothing, which syncs all that was committed before.
     pub(super) async fn sync(self: &Arc<Self>) -> Result<SequenceNumber> {
         let entry = Entry {
-            records: Vec::new(),
+            records: Records::new(),
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,

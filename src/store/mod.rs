@@ -12,7 +12,7 @@
 //! | `reader`, `many`, `range`, `key_range`, `snapshot`, `value` | reading |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
 //! | `operation` | what every call returns: to be awaited or waited for |
-//! | `transaction`, `bulk` | writing, small and large |
+//! | `single`, `transaction`, `bulk` | writing, small and large |
 //! | `batch` | writing without a transaction |
 //! | `modify` | writing what depends on what is there |
 //! | `commit`, `gate` | group commit, and who may write |
@@ -41,6 +41,7 @@ mod random;
 mod range;
 mod reader;
 mod signal;
+mod single;
 mod snapshot;
 mod statistics;
 mod transaction;

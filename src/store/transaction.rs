@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::bulk::Bulk;
 use super::commit::Entry;
 use super::core::Core;
-use super::gate::{Inside, Pass, lock};
+use super::gate::{Inside, lock};
 use super::key_range::KeyRange;
 use super::maintenance::LoggedValue;
 use super::operation::Operation;
@@ -23,7 +23,7 @@ use crate::transaction::Overlay;
 use crate::value::{Shape, VALUE_BYTES_MAX, ValueWriter};
 
 /// The largest operand of a merge, in bytes.
-pub(super) const OPERAND_BYTES_MAX: usize = 64 << 10;
+const OPERAND_BYTES_MAX: usize = 64 << 10;
 
 /// More than the memory of a transaction grows by with a delete: a chunk of its arena.
 const DELETE_MEMORY_BYTES_MAX: usize = 2 << 20;
@@ -133,6 +133,12 @@ impl Writes {
         Ok(written.value.to_payload().to_vec())
     }
 
+    /// Appends an operation that was checked.
+    pub(super) fn append(&mut self, tag: Tag, key: &[u8], payload: &[u8]) {
+        self.grows |= !matches!(tag, Tag::Delete | Tag::DeleteRange);
+        lock(&self.overlay).append(tag, key, payload);
+    }
+
     pub(super) fn delete(&mut self, key: &[u8]) -> Result<()> {
         check_key(key)?;
         self.core.check_writable(false)?;
@@ -151,12 +157,7 @@ impl Writes {
     pub(super) fn merge(&mut self, key: &[u8], operator: &str, operand: &[u8]) -> Result<()> {
         check_key(key)?;
         self.core.check_writable(true)?;
-        if operand.len() > OPERAND_BYTES_MAX {
-            return Err(Error::invalid(format!(
-                "a merge operand of {} bytes: at most {OPERAND_BYTES_MAX} are possible",
-                operand.len()
-            )));
-        }
+        check_operand(operand)?;
         self.grows = true;
         let chain = self.core.pages.operators.chain_of(operator, operand)?;
         lock(&self.overlay).merge(key, &chain);
@@ -268,7 +269,7 @@ impl Writes {
             return Ok(self.core.published());
         }
         let entry = Entry {
-            records: overlay.into_buffers(),
+            records: overlay.into_buffers().into(),
             durability,
             values: std::mem::take(&mut self.values),
             urgency,
@@ -288,6 +289,17 @@ impl Drop for Writes {
             self.core.abandon_value(&value);
         }
     }
+}
+
+/// Refuses operands that are too large.
+pub(super) fn check_operand(operand: &[u8]) -> Result<()> {
+    if operand.len() > OPERAND_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "a merge operand of {} bytes: at most {OPERAND_BYTES_MAX} are possible",
+            operand.len()
+        )));
+    }
+    Ok(())
 }
 
 /// A value that is being written; what it took is given back when it does not get finished.
@@ -461,85 +473,5 @@ impl Store {
                 durability: self.durability,
             })
         })
-    }
-
-    /// Puts a value, as a commit of its own; gives its sequence.
-    ///
-    /// Errors: `InvalidArgument` for a key of more than 32 KiB or a value of more than 1 TiB;
-    /// `StorageFull`; `ReadOnly`; `Closed`; `Poisoned` after a failed sync; `Io`.
-    pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
-        &self,
-        key: K,
-        value: V,
-    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K, V>> {
-        Operation::new(async move {
-            let mut writes = Writes::new(&self.shared.core, None);
-            writes.put(key.as_ref(), value.as_ref()).await?;
-            self.commit_writes(writes).await
-        })
-    }
-
-    /// Puts a value of a known length that a function fills in place, as a commit of its own.
-    pub fn put_reserved<K: AsRef<[u8]> + Send>(
-        &self,
-        key: K,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]) + Send,
-    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
-        Operation::new(async move {
-            let mut writes = Writes::new(&self.shared.core, None);
-            writes.put_reserved(key.as_ref(), length, fill).await?;
-            self.commit_writes(writes).await
-        })
-    }
-
-    /// Deletes a key, as a commit of its own. No error if there is none.
-    pub fn delete<K: AsRef<[u8]> + Send>(
-        &self,
-        key: K,
-    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K>> {
-        Operation::new(async move {
-            let mut writes = Writes::new(&self.shared.core, None);
-            writes.delete(key.as_ref())?;
-            self.commit_writes(writes).await
-        })
-    }
-
-    /// Deletes all keys of a range, as a commit of its own. O(1) here; the store does the work in
-    /// the background.
-    pub fn delete_range(
-        &self,
-        range: impl KeyRange,
-    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
-        let (low, high) = range.to_bounds();
-        let range = half_open(low, high);
-        Operation::new(async move {
-            let mut writes = Writes::new(&self.shared.core, None);
-            if let Some((low, end)) = range {
-                writes.delete_range(&low, end.as_deref())?;
-            }
-            self.commit_writes(writes).await
-        })
-    }
-
-    /// Merges an operand into the value of a key, as a commit of its own.
-    pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
-        &self,
-        key: K,
-        operator: &str,
-        operand: V,
-    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
-        Operation::new(async move {
-            let mut writes = Writes::new(&self.shared.core, None);
-            writes.merge(key.as_ref(), operator, operand.as_ref())?;
-            self.commit_writes(writes).await
-        })
-    }
-
-    async fn commit_writes(&self, mut writes: Writes) -> Result<SequenceNumber> {
-        let core = &self.shared.core;
-        core.wait_for_room().await?;
-        writes.inside = Some(core.gate.enter(Pass::Shared).await);
-        writes.commit(self.durability).await
     }
 }

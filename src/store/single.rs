@@ -1,0 +1,138 @@
+//! Single writes: one operation, as a commit of its own.
+//!
+//! An operation is encoded once, into the buffer that goes to the log and into the journal. Only
+//! values that are too large for a leaf, and records that are too large for the log, take the way
+//! of a batch.
+
+use std::future::Future;
+
+use smallvec::smallvec;
+
+use super::Store;
+use super::commit::Entry;
+use super::gate::Pass;
+use super::key_range::KeyRange;
+use super::operation::Operation;
+use super::reader::{check_key, half_open};
+use super::transaction::check_operand;
+use crate::error::Result;
+use crate::format::SequenceNumber;
+use crate::format::record::{Record, Tag, USER_TREE, range_end_payload};
+use crate::space::Urgency;
+
+impl Store {
+    /// Puts a value, as a commit of its own; gives its sequence.
+    ///
+    /// Errors: `InvalidArgument` for a key of more than 32 KiB or a value of more than 1 TiB;
+    /// `StorageFull`; `ReadOnly`; `Closed`; `Poisoned` after a failed sync; `Io`.
+    pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+        value: V,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K, V>> {
+        Operation::new(async move { self.put_single(key.as_ref(), value.as_ref()).await })
+    }
+
+    /// Puts a value of a known length that a function fills in place, as a commit of its own.
+    pub fn put_reserved<K: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]) + Send,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
+        Operation::new(async move {
+            check_key(key.as_ref())?;
+            self.shared.core.check_writable(true)?;
+            let mut value = vec![0; length];
+            fill(&mut value);
+            self.put_single(key.as_ref(), &value).await
+        })
+    }
+
+    /// Deletes a key, as a commit of its own. No error if there is none.
+    pub fn delete<K: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K>> {
+        Operation::new(async move { self.commit_single(Tag::Delete, key.as_ref(), &[]).await })
+    }
+
+    /// Deletes all keys of a range, as a commit of its own. O(1) here; the store does the work in
+    /// the background.
+    pub fn delete_range(
+        &self,
+        range: impl KeyRange,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
+        let (low, high) = range.to_bounds();
+        let range = half_open(low, high);
+        Operation::new(async move {
+            let Some((low, end)) = range else {
+                return Ok(self.shared.core.published());
+            };
+            check_key(end.as_deref().unwrap_or(&[]))?;
+            let end = range_end_payload(end.as_deref());
+            self.commit_single(Tag::DeleteRange, &low, &end).await
+        })
+    }
+
+    /// Merges an operand into the value of a key, as a commit of its own.
+    pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+        operator: &str,
+        operand: V,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
+        Operation::new(async move {
+            let operators = &self.shared.core.pages.operators;
+            check_operand(operand.as_ref())?;
+            let chain = operators.chain_of(operator, operand.as_ref())?;
+            self.commit_single(Tag::Merge, key.as_ref(), &chain).await
+        })
+    }
+
+    async fn put_single(&self, key: &[u8], value: &[u8]) -> Result<SequenceNumber> {
+        let core = &self.shared.core;
+        if value.len() <= core.pages.settings.inline_bytes_max as usize {
+            return self.commit_single(Tag::Inline, key, value).await;
+        }
+        let mut batch = self.batch();
+        batch.put(key, value).await?;
+        batch.commit().await
+    }
+
+    async fn commit_single(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Result<SequenceNumber> {
+        let core = &self.shared.core;
+        let grows = !matches!(tag, Tag::Delete | Tag::DeleteRange);
+        check_key(key)?;
+        core.check_writable(grows)?;
+        let record = Record {
+            tag,
+            tree: USER_TREE,
+            key,
+            payload,
+        };
+        let bytes = record.encoded_bytes();
+        if bytes > core.logged_bytes_max() {
+            let mut batch = self.batch();
+            batch.writes.append(tag, key, payload);
+            return batch.commit().await;
+        }
+        let mut encoded = Vec::with_capacity(bytes);
+        record.append_to(&mut encoded);
+        core.wait_for_room().await?;
+        let inside = core.gate.enter(Pass::Shared).await;
+        let entry = Entry {
+            records: smallvec![encoded.into()],
+            durability: self.durability,
+            values: Vec::new(),
+            urgency: if grows {
+                Urgency::Ordinary
+            } else {
+                Urgency::Emergency
+            },
+            elsewhere: None,
+            inside: Some(inside),
+        };
+        core.commit(entry).await
+    }
+}
