@@ -49,10 +49,11 @@ impl Inner {
         urgency: Urgency,
         loads: usize,
     ) -> Attempt {
-        if self.fits_closely
-            && let Some(range) = self.search_fitting(sectors, owner)
-        {
-            return self.done(range, owner);
+        if self.fits_closely && !self.segments.unfit.contains(&sectors) {
+            match self.search_fitting(sectors, owner) {
+                Some(range) => return self.done(range, owner),
+                None => self.segments.unfit.insert(sectors),
+            };
         }
         let mut attempt = self.search(sectors, owner, loads, true);
         if matches!(attempt, Attempt::Full) && self.avoided_from.is_some() {

@@ -387,7 +387,7 @@ impl Space {
     pub(crate) fn avoid(&self, from: Option<Address>) {
         let mut inner = self.lock();
         inner.avoided_from = from;
-        inner.segments.exhausted = u32::MAX;
+        inner.segments.has_more_room();
         // What is copied from there fills the store from its beginning.
         inner.cursors = Default::default();
     }
@@ -449,7 +449,7 @@ impl Space {
                 segment.punched = done;
             }
         }
-        inner.segments.exhausted = u32::MAX;
+        inner.segments.has_more_room();
         while let Some(last) = inner.segments.count().checked_sub(1)
             && let Some(segment) = inner.segments.get(last)
             && segment.is_empty()

@@ -85,6 +85,8 @@ pub(super) struct Segments {
     pub(super) tail: Option<Tail>,
     /// No loaded segment has a run of this many free sectors.
     pub(super) exhausted: u32,
+    /// Numbers of sectors that fit nowhere closely, as far as segments are loaded.
+    pub(super) unfit: BTreeSet<u32>,
 }
 
 impl Segments {
@@ -100,7 +102,14 @@ impl Segments {
             changed: BTreeSet::new(),
             tail: None,
             exhausted: u32::MAX,
+            unfit: BTreeSet::new(),
         }
+    }
+
+    /// There is more room than before, or other.
+    pub(super) fn has_more_room(&mut self) {
+        self.exhausted = u32::MAX;
+        self.unfit.clear();
     }
 
     pub(super) fn count(&self) -> u32 {
@@ -180,7 +189,7 @@ impl Segments {
             self.blocks.resize_with(blocks, || None);
         }
         self.count = self.count.max(count);
-        self.exhausted = u32::MAX;
+        self.has_more_room();
     }
 
     /// Removes the last segment, which is empty.
@@ -248,11 +257,11 @@ impl Segments {
         let after = (segment.durable, segment.held);
         self.recount(before, after);
         match change {
-            Change::Free => self.exhausted = u32::MAX,
+            Change::Free => self.has_more_room(),
             Change::Attach => self.durable_changed(range, true),
             Change::Hold => self.durable_changed(range, false),
             Change::Take | Change::Give => {
-                self.exhausted = u32::MAX;
+                self.has_more_room();
                 self.changed.insert(range.segment);
             }
         }
@@ -342,7 +351,7 @@ impl Segments {
         segment.state = State::Loaded(Box::new(map));
         let after = (segment.durable, segment.held);
         self.recount(before, after);
-        self.exhausted = u32::MAX;
+        self.has_more_room();
         Ok(())
     }
 
