@@ -41,6 +41,7 @@
 //! | opening, and what can be set | [`Options`], [`Store::open`] |
 //! | reading | [`Store::get`], [`Store::get_many`], [`Store::get_with`], [`Store::get_part`], [`Store::range`], [`Range`], [`Range::keys`] |
 //! | ranges of keys | [`KeyRange`], [`Prefix`] |
+//! | a part of the keys as a store of its own | [`Store::subtree`], [`Transaction::subtree`], [`Store::components`] |
 //! | counting | [`Store::count`], [`Store::nth`], [`Store::len`] |
 //! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Batch`], [`Transaction`] |
 //! | writing what depends on what is there | [`Store::insert`], [`Store::put_if_absent`], [`Store::compare_exchange`], [`Store::update`], [`Store::pop_first`], [`Store::retain_in`], [`Transaction::extract_if`] |
@@ -96,8 +97,9 @@ mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Batch, Compaction, Durability, Entry, Exchanged, Extract, KeyRange, Keys, Maintenance,
-    Operation, Options, Prefix, Range, Snapshot, Statistics, Store, Transaction, Value,
+    Batch, Compaction, Components, Durability, Entry, Exchanged, Extract, KeyRange, Keys,
+    Maintenance, Operation, Options, Prefix, Range, Snapshot, Statistics, Store, Subtree,
+    Transaction, Value,
 };
 pub use tree::MergeOperator;
 

@@ -7,7 +7,6 @@ use super::gate::Pass;
 use super::key_range::KeyRange;
 use super::operation::Operation;
 use super::options::Durability;
-use super::reader::half_open;
 use super::transaction::Writes;
 use crate::error::Result;
 use crate::format::SequenceNumber;
@@ -75,12 +74,9 @@ impl Batch {
         &mut self,
         range: impl KeyRange,
     ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        let (low, high) = range.to_bounds();
-        let range = half_open(low, high);
+        let range = range.to_bounds();
         Operation::new(async move {
-            if let Some((low, end)) = range {
-                self.writes.delete_range(&low, end.as_deref())?;
-            }
+            self.writes.delete_range(range)?;
             self.spill_if_large().await
         })
     }
@@ -144,7 +140,7 @@ impl Store {
     /// An empty batch.
     pub fn batch(&self) -> Batch {
         Batch {
-            writes: Writes::new(&self.shared.core, None),
+            writes: Writes::new(&self.shared.core, None, self.reader.base.clone()),
             durability: self.durability,
         }
     }

@@ -105,6 +105,26 @@ macro_rules! reading_methods {
             self.range($crate::store::Prefix(prefix))
         }
 
+        /// What comes next in the keys, up to and with a separator, each once, in order: the names in
+        /// a directory, where keys are paths. Costs a descent for each, whatever is below it; no
+        /// value is read.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// for path in ["etc/hosts", "etc/ssh/config", "etc/ssh/keys", "home"] {
+        ///     store.put(path, "…").wait()?;
+        /// }
+        /// let names = |view: &thunderhead::Store| -> thunderhead::Result<Vec<Vec<u8>>> {
+        ///     view.components(b'/').collect()
+        /// };
+        /// assert_eq!(names(&store)?, [&b"etc/"[..], b"home"]);
+        /// assert_eq!(names(&store.subtree("etc/"))?, [&b"hosts"[..], b"ssh/"]);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
+        pub fn components(&self, separator: u8) -> $crate::store::Components<$life> {
+            self.reader.components(separator)
+        }
+
         /// The entry with the smallest key.
         pub fn first(
             &self,

@@ -10,6 +10,7 @@
 //! | `core` | what all handles of an open store share |
 //! | `options`, `open` | how a store is opened, and what recovery does |
 //! | `reader`, `many`, `range`, `key_range`, `snapshot`, `value` | reading |
+//! | `subtree` | all of these narrowed to the keys with a prefix |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
 //! | `operation` | what every call returns: to be awaited or waited for |
 //! | `single`, `transaction`, `bulk` | writing, small and large |
@@ -44,6 +45,7 @@ mod signal;
 mod single;
 mod snapshot;
 mod statistics;
+mod subtree;
 mod transaction;
 mod value;
 mod verify;
@@ -62,6 +64,7 @@ pub use options::{Durability, Maintenance, Options};
 pub use range::{Keys, Range};
 pub use snapshot::Snapshot;
 pub use statistics::Statistics;
+pub use subtree::{Components, Narrow, Subtree};
 pub use transaction::Transaction;
 pub use value::{Entry, Value};
 pub use verify::{verify_disk, verify_file};
@@ -71,6 +74,7 @@ use gate::lock;
 use maintenance::{Pace, Worker};
 pub(crate) use methods::reading_methods;
 use reader::Reader;
+use subtree::Base;
 
 use crate::disk::{MemoryDisk, block_on};
 use crate::error::{Error, Result};
@@ -103,6 +107,7 @@ impl Store {
             core: Arc::clone(&core),
             fixed: None,
             overlay: None,
+            base: Base::default(),
         };
         let shared = Arc::new(Shared {
             core,

@@ -103,12 +103,19 @@ pub struct Range<'r> {
     failed: bool,
     /// Nothing is left.
     finished: bool,
+    /// How many bytes of each key the view takes off.
+    stripped: usize,
     /// Ranges of a transaction borrow it.
     borrowed: PhantomData<&'r ()>,
 }
 
 impl<'r> Range<'r> {
-    pub(super) fn new(over: Layered, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Self {
+    pub(super) fn new(
+        over: Layered,
+        low: Bound<Vec<u8>>,
+        high: Bound<Vec<u8>>,
+        stripped: usize,
+    ) -> Self {
         Self {
             over,
             low,
@@ -120,6 +127,7 @@ impl<'r> Range<'r> {
             loaded: Vec::new(),
             failed: false,
             finished: false,
+            stripped,
             borrowed: PhantomData,
         }
     }
@@ -222,7 +230,8 @@ impl<'r> Range<'r> {
                 }
             };
             let function = function.take();
-            let result = function.map(|function| function(cursor.key(), lent));
+            let key = &cursor.key()[self.stripped..];
+            let result = function.map(|function| function(key, lent));
             self.held[direction as usize] = false;
             return Poll::Ready(Ok(result));
         }

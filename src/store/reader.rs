@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::core::Core;
 use super::gate::lock;
 use super::range::Range;
+use super::subtree::{Base, Components};
 use super::value::Value;
 use crate::cache::pin;
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub(super) struct Reader {
     pub(super) fixed: Option<View>,
     /// A transaction's own writes.
     pub(super) overlay: Option<Arc<Mutex<Overlay>>>,
+    /// What the view adds to each key.
+    pub(super) base: Base,
 }
 
 /// What is stored for a key.
@@ -129,7 +132,7 @@ impl Reader {
         key: &[u8],
         function: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        check_key(key)?;
+        let key = &*self.base.key(key)?;
         let mut function = Some(function);
         let mut call = |value: &[u8]| function.take().map(|function| function(value));
         match self.find(key, &mut call).await? {
@@ -150,7 +153,7 @@ impl Reader {
     }
 
     pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        check_key(key)?;
+        let key = &*self.base.key(key)?;
         match self.find(key, Bytes::copy_from_slice).await? {
             Stored::Absent => Ok(None),
             Stored::Inline(value) => Ok(Some(Value::new(value))),
@@ -171,7 +174,7 @@ impl Reader {
         offset: u64,
         length: usize,
     ) -> Result<Option<Value>> {
-        check_key(key)?;
+        let key = &*self.base.key(key)?;
         let held = self.held();
         let (tag, payload) = match held.find(key, <[u8]>::to_vec).await? {
             Stored::Absent => return Ok(None),
@@ -182,8 +185,8 @@ impl Reader {
         Ok(Some(Value::new(part)))
     }
 
-    pub(super) async fn value_length(&self, key: &[u8]) -> Result<Option<u64>> {
-        check_key(key)?;
+    pub(super) async fn value_length(&self, relative: &[u8]) -> Result<Option<u64>> {
+        let key = &*self.base.key(relative)?;
         let (tag, payload) = match self.find(key, <[u8]>::len).await? {
             Stored::Absent => return Ok(None),
             Stored::Inline(length) => return Ok(Some(length as u64)),
@@ -191,20 +194,26 @@ impl Reader {
         };
         match stored_length(tag, &payload)? {
             Some(length) => Ok(Some(length)),
-            None => Ok(self.get(key).await?.map(|value| value.len() as u64)),
+            None => Ok(self.get(relative).await?.map(|value| value.len() as u64)),
         }
     }
 
     pub(super) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
-        check_key(key)?;
+        let key = &*self.base.key(key)?;
         Ok(!matches!(self.find(key, |_| ()).await?, Stored::Absent))
     }
 
     pub(super) fn range<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Range<'r> {
-        Range::new(self.layered(), low, high)
+        let (low, high) = self.base.bounds(low, high);
+        Range::new(self.layered(), low, high, self.base.bytes().len())
+    }
+
+    pub(super) fn components<'r>(&self, separator: u8) -> Components<'r> {
+        Components::new(self.layered(), self.base.clone(), separator)
     }
 
     pub(super) async fn count(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Result<u64> {
+        let (low, high) = self.base.bounds(low, high);
         let Some((low, end)) = half_open(low, high) else {
             return Ok(0);
         };
@@ -214,13 +223,19 @@ impl Reader {
     }
 
     pub(super) async fn nth(&self, rank: u64) -> Result<Option<(Vec<u8>, Value)>> {
+        let (low, high) = self.base.bounds(Bound::Unbounded, Bound::Unbounded);
+        let Some((low, end)) = half_open(low, high.clone()) else {
+            return Ok(None);
+        };
         let over = self.layered();
         let layers = over.layers().into_iter().collect();
-        let found = nth(Arc::clone(over.version()), layers, (&[], None), rank).await?;
+        let within = (low.as_slice(), end.as_deref());
+        let found = nth(Arc::clone(over.version()), layers, within, rank).await?;
         let Some((from, skip)) = found else {
             return Ok(None);
         };
-        let mut range = Range::new(over, Bound::Included(from), Bound::Unbounded);
+        let stripped = self.base.bytes().len();
+        let mut range = Range::new(over, Bound::Included(from), high, stripped);
         for _ in 0..skip {
             if range.next_key_with(|_| ()).await?.is_none() {
                 return Ok(None);

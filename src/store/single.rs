@@ -41,7 +41,7 @@ impl Store {
         fill: impl FnOnce(&mut [u8]) + Send,
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
         Operation::new(async move {
-            check_key(key.as_ref())?;
+            self.reader.base.key(key.as_ref())?;
             self.shared.core.check_writable(true)?;
             let mut value = vec![0; length];
             fill(&mut value);
@@ -64,6 +64,7 @@ impl Store {
         range: impl KeyRange,
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
         let (low, high) = range.to_bounds();
+        let (low, high) = self.reader.base.bounds(low, high);
         let range = half_open(low, high);
         Operation::new(async move {
             let Some((low, end)) = range else {
@@ -71,7 +72,7 @@ impl Store {
             };
             check_key(end.as_deref().unwrap_or(&[]))?;
             let end = range_end_payload(end.as_deref());
-            self.commit_single(Tag::DeleteRange, &low, &end).await
+            self.commit_full(Tag::DeleteRange, &low, &end).await
         })
     }
 
@@ -101,6 +102,12 @@ impl Store {
     }
 
     async fn commit_single(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Result<SequenceNumber> {
+        let key = self.reader.base.key(key)?;
+        self.commit_full(tag, &key, payload).await
+    }
+
+    /// The same, with a key as the tree has it.
+    async fn commit_full(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Result<SequenceNumber> {
         let core = &self.shared.core;
         let grows = !matches!(tag, Tag::Delete | Tag::DeleteRange);
         check_key(key)?;

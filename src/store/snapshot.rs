@@ -1,10 +1,8 @@
 //! [`Snapshot`]: the store as it was.
 
-use super::core::Core;
 use super::reader::Reader;
 use super::{Store, reading_methods};
 use crate::format::SequenceNumber;
-use std::sync::Arc;
 
 /// The store as it was at one moment. Taking one is O(1), whatever the size of the store; cloning it
 /// too. It may be held as long as one likes, and read from any thread.
@@ -24,21 +22,10 @@ use std::sync::Arc;
 /// ```
 #[derive(Clone)]
 pub struct Snapshot {
-    reader: Reader,
+    pub(super) reader: Reader,
 }
 
 impl Snapshot {
-    pub(super) fn new(core: &Arc<Core>) -> Self {
-        let fixed = Some(core.view());
-        Self {
-            reader: Reader {
-                core: Arc::clone(core),
-                fixed,
-                overlay: None,
-            },
-        }
-    }
-
     /// The newest commit that the snapshot sees.
     pub fn sequence(&self) -> SequenceNumber {
         self.reader
@@ -62,6 +49,8 @@ impl std::fmt::Debug for Snapshot {
 impl Store {
     /// The store as it is now. O(1).
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot::new(&self.shared.core)
+        Snapshot {
+            reader: self.reader.held(),
+        }
     }
 }

@@ -14,6 +14,7 @@ use super::operation::Operation;
 use super::options::Durability;
 use super::range::Range;
 use super::reader::{Reader, check_key, half_open};
+use super::subtree::{Base, Bounds};
 use super::{Store, reading_methods};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Tag, USER_TREE};
@@ -46,8 +47,8 @@ const DELETE_MEMORY_BYTES_MAX: usize = 2 << 20;
 /// # Ok::<(), thunderhead::Error>(())
 /// ```
 pub struct Transaction {
-    reader: Reader,
-    writes: Writes,
+    pub(super) reader: Reader,
+    pub(super) writes: Writes,
     durability: Durability,
 }
 
@@ -65,10 +66,12 @@ pub(super) struct Writes {
     /// The last key that was appended, while nothing was written after it.
     appended: Option<Vec<u8>>,
     pub(super) inside: Option<Inside>,
+    /// What the view adds to each key.
+    pub(super) base: Base,
 }
 
 impl Writes {
-    pub(super) fn new(core: &Arc<Core>, inside: Option<Inside>) -> Self {
+    pub(super) fn new(core: &Arc<Core>, inside: Option<Inside>, base: Base) -> Self {
         Self {
             core: Arc::clone(core),
             overlay: Arc::new(Mutex::new(Overlay::new(USER_TREE))),
@@ -78,11 +81,12 @@ impl Writes {
             torn: false,
             appended: None,
             inside,
+            base,
         }
     }
 
     pub(super) async fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        check_key(key)?;
+        let key = &*self.base.key(key)?;
         self.core.check_writable(true)?;
         self.grows = true;
         if value.len() <= self.core.pages.settings.inline_bytes_max as usize {
@@ -140,27 +144,36 @@ impl Writes {
     }
 
     pub(super) fn delete(&mut self, key: &[u8]) -> Result<()> {
-        check_key(key)?;
+        let key = self.base.key(key)?;
         self.core.check_writable(false)?;
-        lock(&self.overlay).delete(key);
+        lock(&self.overlay).delete(&key);
         Ok(())
     }
 
-    pub(super) fn delete_range(&mut self, low: &[u8], end: Option<&[u8]>) -> Result<()> {
-        check_key(low)?;
-        check_key(end.unwrap_or(&[]))?;
+    pub(super) fn delete_range(&mut self, range: Bounds) -> Result<()> {
         self.core.check_writable(false)?;
-        lock(&self.overlay).delete_range(low, end);
+        let (low, high) = self.base.bounds(range.0, range.1);
+        if let Some((low, end)) = half_open(low, high) {
+            check_key(&low)?;
+            check_key(end.as_deref().unwrap_or(&[]))?;
+            lock(&self.overlay).delete_range(&low, end.as_deref());
+        }
         Ok(())
+    }
+
+    /// From now on keys are those of another view; gives the one before.
+    pub(super) fn replace_base(&mut self, base: Base) -> Base {
+        self.appended = None;
+        std::mem::replace(&mut self.base, base)
     }
 
     pub(super) fn merge(&mut self, key: &[u8], operator: &str, operand: &[u8]) -> Result<()> {
-        check_key(key)?;
+        let key = self.base.key(key)?;
         self.core.check_writable(true)?;
         check_operand(operand)?;
         self.grows = true;
         let chain = self.core.pages.operators.chain_of(operator, operand)?;
-        lock(&self.overlay).merge(key, &chain);
+        lock(&self.overlay).merge(&key, &chain);
         Ok(())
     }
 
@@ -171,7 +184,7 @@ impl Writes {
         length: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<()> {
-        check_key(key)?;
+        let full = &*self.base.key(key)?;
         self.core.check_writable(true)?;
         if length > self.core.pages.settings.inline_bytes_max as usize {
             let mut value = vec![0; length];
@@ -181,16 +194,16 @@ impl Writes {
         self.grows = true;
         // Filled apart: a panic of the caller's function leaves nothing behind.
         let mut filled = Overlay::new(USER_TREE);
-        fill(filled.put_reserved(key, length));
+        fill(filled.put_reserved(full, length));
         let mut overlay = lock(&self.overlay);
         if overlay.is_empty() {
             *overlay = filled;
         } else {
             let mut found = crate::tree::journal::Found::new();
-            let _ = filled.lookup(key, &mut found);
+            let _ = filled.lookup(full, &mut found);
             found
                 .iter()
-                .for_each(|entry| overlay.put(key, Tag::Inline, entry.payload));
+                .for_each(|entry| overlay.put(full, Tag::Inline, entry.payload));
         }
         Ok(())
     }
@@ -366,12 +379,9 @@ impl Transaction {
         &mut self,
         range: impl KeyRange,
     ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        let (low, high) = range.to_bounds();
-        let range = half_open(low, high);
+        let range = range.to_bounds();
         Operation::new(async move {
-            if let Some((low, end)) = range {
-                self.writes.delete_range(&low, end.as_deref())?;
-            }
+            self.writes.delete_range(range)?;
             self.spill_if_large().await
         })
     }
@@ -461,11 +471,13 @@ impl Store {
             core.check_writable(false)?;
             let inside = core.enter_alone().await;
             core.check_writable(false)?;
-            let writes = Writes::new(core, Some(inside));
+            let base = self.reader.base.clone();
+            let writes = Writes::new(core, Some(inside), base.clone());
             let reader = Reader {
                 core: Arc::clone(core),
                 fixed: Some(core.view()),
                 overlay: Some(Arc::clone(&writes.overlay)),
+                base,
             };
             Ok(Transaction {
                 reader,

@@ -81,10 +81,19 @@ impl Kind {
             }
         };
         let keys = shape.keys.clone();
+        // Some runs see only a part of the store, between keys of others.
+        let long = keys.iter().any(|key| key.len() > 1000);
+        let view: &[u8] = match (long, seed % 4) {
+            (false, 1) => b"a view/",
+            (false, 2) => &[255, 255],
+            (false, 3) => &[0],
+            _ => b"",
+        };
         let setup = Setup {
             options,
             place,
             keys,
+            view: view.to_vec(),
         };
         (setup, shape, random)
     }

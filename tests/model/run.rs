@@ -54,6 +54,8 @@ pub struct Setup {
     pub options: Options,
     pub place: Place,
     pub keys: Vec<Vec<u8>>,
+    /// The prefix of the keys that a run is about.
+    pub view: Vec<u8>,
 }
 
 impl Setup {
@@ -69,6 +71,28 @@ impl Setup {
             }
         };
         store.map_err(|error| format!("opening: {error}"))
+    }
+
+    /// Keys just outside the view, which nothing may touch.
+    fn neighbours(&self) -> Vec<Vec<u8>> {
+        let mut neighbours = Vec::new();
+        if let Some((last, rest)) = self.view.split_last() {
+            neighbours.extend(
+                last.checked_sub(1)
+                    .map(|last| [rest, &[last, 255]].concat()),
+            );
+            neighbours.extend(last.checked_add(1).map(|last| [rest, &[last]].concat()));
+            neighbours.push(rest.to_vec());
+        }
+        neighbours
+    }
+
+    fn check_neighbours(&self, store: &Store) -> Outcome {
+        for key in self.neighbours() {
+            let found = store.get(&key).wait().map_err(told)?;
+            same(found.as_deref(), Some(&b"a neighbour"[..]))?;
+        }
+        Ok(())
     }
 
     fn bounds(&self, low: Bound<usize>, high: Bound<usize>) -> (Bound<&[u8]>, Bound<&[u8]>) {
@@ -464,6 +488,21 @@ macro_rules! readable {
                         }
                         same(None, owned(expected.next()))
                     }
+                    Read::Components(separator) => {
+                        let mut expected: Vec<&[u8]> = Vec::new();
+                        for key in map.keys() {
+                            let end = key.iter().position(|byte| byte == separator);
+                            let name = end.map_or(key.as_slice(), |end| &key[..=end]);
+                            if expected.last() != Some(&name) {
+                                expected.push(name);
+                            }
+                        }
+                        let found: Result<Vec<_>, _> = self.components(*separator).collect();
+                        same(
+                            found.map_err(told)?.iter().map(Vec::as_slice).collect(),
+                            expected,
+                        )
+                    }
                     Read::First => {
                         let found = self.first().wait().map_err(told)?;
                         same(plain(found), owned(map.iter().next()))
@@ -525,7 +564,9 @@ fn step(
     snapshots: &mut Vec<(Snapshot, Map)>,
     step: &Step,
 ) -> Outcome {
-    let open = store.as_ref().ok_or("the store is open")?;
+    let root = store.as_ref().ok_or("the store is open")?;
+    let view = root.subtree(&setup.view);
+    let open = &view;
     match step {
         Step::Write(write, durability) => {
             write_to!(&open.with_durability(*durability), setup, write)?;
@@ -540,11 +581,13 @@ fn step(
             durability,
             commit,
         } => {
-            let mut batch = open.batch();
+            let mut batch = root.batch();
             batch.set_durability(*durability);
+            let mut narrow = batch.subtree(&setup.view);
             for write in writes {
-                write_to!(&mut batch, setup, write)?;
+                write_to!(&mut narrow, setup, write)?;
             }
+            drop(narrow);
             open.check(setup, map, &Read::Len)?;
             if *commit {
                 let sequence = batch.commit().wait().map_err(told)?;
@@ -558,8 +601,9 @@ fn step(
             durability,
             commit,
         } => {
-            let mut transaction = open.begin().wait().map_err(told)?;
-            transaction.set_durability(*durability);
+            let mut whole = root.begin().wait().map_err(told)?;
+            whole.set_durability(*durability);
+            let mut transaction = whole.subtree(&setup.view);
             let mut own = map.clone();
             for inside in inside {
                 match inside {
@@ -583,9 +627,10 @@ fn step(
                 }
             }
             transaction.check_all(&own)?;
+            drop(transaction);
             open.check(setup, map, &Read::Len)?;
             if *commit {
-                let sequence = transaction.commit().wait().map_err(told)?;
+                let sequence = whole.commit().wait().map_err(told)?;
                 same(open.sequence(), sequence)?;
                 *map = own;
             }
@@ -607,7 +652,10 @@ fn step(
             let (snapshot, map) = snapshots.swap_remove(number % snapshots.len());
             snapshot.check_all(&map)
         }
-        Step::CompareAll => open.check_all(map),
+        Step::CompareAll => {
+            setup.check_neighbours(root)?;
+            open.check_all(map)
+        }
         Step::Sync => open.sync().wait().map(drop).map_err(told),
         Step::Checkpoint => open.checkpoint().wait().map_err(told),
         Step::Maintain => open.maintain().wait().map(drop).map_err(told),
@@ -620,6 +668,7 @@ fn step(
             Err("maintenance does not end".into())
         }
         Step::Close => {
+            drop(view);
             let open = store.take().ok_or("the store is open")?;
             open.close().wait().map_err(told)?;
             // Snapshots outlive the closing, but hold the file.
@@ -630,6 +679,8 @@ fn step(
             Ok(())
         }
         Step::Drop => {
+            // A view keeps the store open, too.
+            drop(view);
             for (snapshot, map) in snapshots.drain(..) {
                 snapshot.check_all(&map)?;
             }
@@ -645,6 +696,10 @@ pub fn run(setup: &Setup, script: &[Step]) -> Outcome {
     let mut at = 0;
     let ran = catch_unwind(AssertUnwindSafe(|| {
         let mut store = Some(setup.open()?);
+        for key in setup.neighbours() {
+            let root = store.as_ref().ok_or("the store is open")?;
+            root.put(key, "a neighbour").wait().map_err(told)?;
+        }
         let (mut map, mut snapshots) = (Map::new(), Vec::new());
         for (number, now) in script.iter().enumerate() {
             at = number;

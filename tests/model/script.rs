@@ -90,6 +90,8 @@ pub enum Read {
     Keys(Bound<usize>, Bound<usize>, Vec<bool>),
     /// The first bytes of a key.
     Prefix(usize, usize),
+    /// What comes up to a separator.
+    Components(u8),
     First,
     Last,
     Len,
@@ -279,6 +281,10 @@ impl Shape {
                 (0..random.usize(..20)).map(|_| random.bool()).collect(),
             ),
             8 => Read::Prefix(self.key(random), random.usize(..4)),
+            9 if random.bool() => {
+                let key = &self.keys[self.key(random)];
+                Read::Components(key.last().copied().unwrap_or(b'/'))
+            }
             9 => Read::First,
             10 => Read::Last,
             11 => match random.bool() {
