@@ -98,7 +98,7 @@ mod value;
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
     Batch, Compaction, Components, Durability, Entry, Exchanged, Extract, KeyRange, Keys,
-    Maintenance, Operation, Options, Prefix, Range, Snapshot, Statistics, Store, Subtree,
+    Maintenance, Narrow, Operation, Options, Prefix, Range, Snapshot, Statistics, Store, Subtree,
     Transaction, Value,
 };
 pub use tree::MergeOperator;
