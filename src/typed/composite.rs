@@ -5,9 +5,7 @@ use super::key::{DecodeKey, EncodeKey};
 const NONE: u8 = 0;
 const SOME: u8 = 1;
 
-impl<K: EncodeKey> EncodeKey for Option<K> {
-    type Stored = Option<K::Stored>;
-
+impl<K, Q: EncodeKey<K>> EncodeKey<Option<K>> for Option<Q> {
     fn append_delimited(&self, out: &mut Vec<u8>) {
         match self {
             None => out.push(NONE),
@@ -54,8 +52,6 @@ impl<K: DecodeKey> DecodeKey for Option<K> {
 }
 
 impl EncodeKey for () {
-    type Stored = Self;
-
     fn append_delimited(&self, _: &mut Vec<u8>) {}
 }
 
@@ -70,10 +66,10 @@ impl DecodeKey for () {
 }
 
 macro_rules! tuples {
-    ($(($($part:ident $at:tt,)* | $last:ident $last_at:tt),)*) => {$(
-        impl<$($part: EncodeKey,)* $last: EncodeKey> EncodeKey for ($($part,)* $last,) {
-            type Stored = ($($part::Stored,)* $last::Stored,);
-
+    ($(($($part:ident $stored:ident $at:tt,)* | $last:ident $last_stored:ident $last_at:tt),)*) => {$(
+        impl<$($stored, $part: EncodeKey<$stored>,)* $last_stored, $last: EncodeKey<$last_stored>>
+            EncodeKey<($($stored,)* $last_stored,)> for ($($part,)* $last,)
+        {
             fn append_delimited(&self, out: &mut Vec<u8>) {
                 $(self.$at.append_delimited(out);)*
                 self.$last_at.append_delimited(out);
@@ -104,12 +100,12 @@ macro_rules! tuples {
 }
 
 tuples! {
-    (| A 0),
-    (A 0, | B 1),
-    (A 0, B 1, | C 2),
-    (A 0, B 1, C 2, | D 3),
-    (A 0, B 1, C 2, D 3, | E 4),
-    (A 0, B 1, C 2, D 3, E 4, | F 5),
-    (A 0, B 1, C 2, D 3, E 4, F 5, | G 6),
-    (A 0, B 1, C 2, D 3, E 4, F 5, G 6, | H 7),
+    (| A KA 0),
+    (A KA 0, | B KB 1),
+    (A KA 0, B KB 1, | C KC 2),
+    (A KA 0, B KB 1, C KC 2, | D KD 3),
+    (A KA 0, B KB 1, C KC 2, D KD 3, | E KE 4),
+    (A KA 0, B KB 1, C KC 2, D KD 3, E KE 4, | F KF 5),
+    (A KA 0, B KB 1, C KC 2, D KD 3, E KE 4, F KF 5, | G KG 6),
+    (A KA 0, B KB 1, C KC 2, D KD 3, E KE 4, F KF 5, G KG 6, | H KH 7),
 }

@@ -7,12 +7,11 @@ use crate::error::{Error, Result};
 
 /// Something that can be looked up as a key.
 ///
+/// `K` is the type as which it is stored: `String` for `str`, the same type for most.
+///
 /// Encoded keys compare as the values do, delimited ones also when anything follows them. No
 /// delimited encoding is the beginning of another one of the same type.
-pub trait EncodeKey {
-    /// The type as which it is stored: `String` for `str`.
-    type Stored: DecodeKey;
-
+pub trait EncodeKey<K = Self> {
     /// Appends the key in the form that more may follow.
     fn append_delimited(&self, out: &mut Vec<u8>);
 
@@ -23,7 +22,7 @@ pub trait EncodeKey {
 }
 
 /// Something that can be stored as a key, and read back.
-pub trait DecodeKey: EncodeKey<Stored = Self> + Sized {
+pub trait DecodeKey: EncodeKey<Self> + Sized {
     /// What a table notes of the type of its keys, to refuse others: the same name, the same bytes.
     fn type_name() -> String;
 
@@ -47,7 +46,7 @@ pub trait DecodeKey: EncodeKey<Stored = Self> + Sized {
 /// assert_eq!(decode_key::<(String, i32)>(&later)?, ("berlin".to_owned(), 3));
 /// # Ok::<(), thunderhead::Error>(())
 /// ```
-pub fn encode_key<K: EncodeKey + ?Sized>(key: &K) -> Vec<u8> {
+pub fn encode_key<K, Q: EncodeKey<K> + ?Sized>(key: &Q) -> Vec<u8> {
     let mut bytes = Vec::new();
     key.append_last(&mut bytes);
     bytes
@@ -76,15 +75,13 @@ pub fn decode_key<K: DecodeKey>(bytes: &[u8]) -> Result<K> {
 /// assert_eq!(store.count(Prefix(prefix_of(&("bern",)))).wait()?, 2);
 /// # Ok::<(), thunderhead::Error>(())
 /// ```
-pub fn prefix_of<K: EncodeKey + ?Sized>(first_parts: &K) -> Vec<u8> {
+pub fn prefix_of<K, Q: EncodeKey<K> + ?Sized>(first_parts: &Q) -> Vec<u8> {
     let mut bytes = Vec::new();
     first_parts.append_delimited(&mut bytes);
     bytes
 }
 
-impl<K: EncodeKey + ?Sized> EncodeKey for &K {
-    type Stored = K::Stored;
-
+impl<K, Q: EncodeKey<K> + ?Sized> EncodeKey<K> for &Q {
     fn append_delimited(&self, out: &mut Vec<u8>) {
         (**self).append_delimited(out);
     }

@@ -23,14 +23,17 @@
 //! | `key` | the traits of keys, and what of theirs is a range or a prefix |
 //! | `numbers`, `strings`, `composite` | the encoders |
 //! | `value` | the traits of values, and the encoders that need no order |
+//! | `table` | rows of two types in a subtree |
 
 mod composite;
 mod key;
 mod numbers;
 mod strings;
+mod table;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use key::{DecodeKey, EncodeKey, decode_key, encode_key, prefix_of};
+pub use table::{Rows, Table, TypedRange};
 pub use value::{DecodeValue, EncodeValue};

@@ -13,8 +13,6 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 macro_rules! by_unsigned {
     ($($type:ty as $unsigned:ty: $to:expr, $from:expr;)*) => {$(
         impl EncodeKey for $type {
-            type Stored = Self;
-
             fn append_delimited(&self, out: &mut Vec<u8>) {
                 let to: fn($type) -> $unsigned = $to;
                 out.extend_from_slice(&to(*self).to_be_bytes());
@@ -92,8 +90,6 @@ by_unsigned! {
 }
 
 impl<const N: usize> EncodeKey for [u8; N] {
-    type Stored = Self;
-
     fn append_delimited(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
     }

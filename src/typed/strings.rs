@@ -9,9 +9,7 @@ const ESCAPED: u8 = 0x00;
 const ZERO: u8 = 0xFF;
 const END: u8 = 0x00;
 
-impl EncodeKey for [u8] {
-    type Stored = Vec<u8>;
-
+impl EncodeKey<Vec<u8>> for [u8] {
     fn append_delimited(&self, out: &mut Vec<u8>) {
         for byte in self {
             out.push(*byte);
@@ -28,8 +26,6 @@ impl EncodeKey for [u8] {
 }
 
 impl EncodeKey for Vec<u8> {
-    type Stored = Self;
-
     fn append_delimited(&self, out: &mut Vec<u8>) {
         self.as_slice().append_delimited(out);
     }
@@ -64,9 +60,7 @@ impl DecodeKey for Vec<u8> {
     }
 }
 
-impl EncodeKey for str {
-    type Stored = String;
-
+impl EncodeKey<String> for str {
     fn append_delimited(&self, out: &mut Vec<u8>) {
         self.as_bytes().append_delimited(out);
     }
@@ -77,8 +71,6 @@ impl EncodeKey for str {
 }
 
 impl EncodeKey for String {
-    type Stored = Self;
-
     fn append_delimited(&self, out: &mut Vec<u8>) {
         self.as_str().append_delimited(out);
     }

@@ -2,17 +2,15 @@
 
 use bytes::Bytes;
 
-/// Something that can be put as a value.
-pub trait EncodeValue {
-    /// The type as which it is stored: `String` for `str`.
-    type Stored: DecodeValue;
-
+/// Something that can be put as a value. `V` is the type as which it is stored: `String` for `str`,
+/// the same type for most.
+pub trait EncodeValue<V = Self> {
     /// Appends the bytes of the value.
     fn append_value(&self, out: &mut Vec<u8>);
 }
 
 /// Something that can be stored as a value, and read back.
-pub trait DecodeValue: EncodeValue<Stored = Self> + Sized {
+pub trait DecodeValue: EncodeValue<Self> + Sized {
     /// What a table notes of the type of its values, to refuse others: the same name, the same
     /// bytes.
     fn type_name() -> String;
@@ -21,9 +19,7 @@ pub trait DecodeValue: EncodeValue<Stored = Self> + Sized {
     fn read_value(bytes: &[u8]) -> Option<Self>;
 }
 
-impl<V: EncodeValue + ?Sized> EncodeValue for &V {
-    type Stored = V::Stored;
-
+impl<V, W: EncodeValue<V> + ?Sized> EncodeValue<V> for &W {
     fn append_value(&self, out: &mut Vec<u8>) {
         (**self).append_value(out);
     }
@@ -32,8 +28,6 @@ impl<V: EncodeValue + ?Sized> EncodeValue for &V {
 macro_rules! numbers {
     ($($type:ty)*) => {$(
         impl EncodeValue for $type {
-            type Stored = Self;
-
             fn append_value(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_le_bytes());
             }
@@ -56,9 +50,7 @@ numbers! { u8 u16 u32 u64 u128 i8 i16 i32 i64 i128 f32 f64 }
 /// What is stored as the bytes that it is.
 macro_rules! bytes {
     ($($type:ty as $stored:ty,)*) => {$(
-        impl EncodeValue for $type {
-            type Stored = $stored;
-
+        impl EncodeValue<$stored> for $type {
             fn append_value(&self, out: &mut Vec<u8>) {
                 out.extend_from_slice(self.as_ref());
             }
@@ -75,8 +67,6 @@ bytes! {
 }
 
 impl<const N: usize> EncodeValue for [u8; N] {
-    type Stored = Self;
-
     fn append_value(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self);
     }
@@ -123,8 +113,6 @@ impl DecodeValue for String {
 }
 
 impl EncodeValue for bool {
-    type Stored = Self;
-
     fn append_value(&self, out: &mut Vec<u8>) {
         out.push(u8::from(*self));
     }
@@ -145,8 +133,6 @@ impl DecodeValue for bool {
 }
 
 impl EncodeValue for () {
-    type Stored = Self;
-
     fn append_value(&self, _: &mut Vec<u8>) {}
 }
 
