@@ -216,6 +216,29 @@ fn a_panic_of_the_disk_under_a_group_poisons_and_holds_nobody_up() {
 }
 
 #[test]
+fn a_write_that_waited_for_a_close_is_refused() {
+    for durability in [Durability::Deferred, Durability::Immediate] {
+        let (store, _orders) = store(Maintenance::Caller);
+        let store = store.with_durability(durability);
+        let transaction = store.begin().wait().unwrap();
+        let mut close = pin!(store.clone().close());
+        let mut put = pin!(store.put("late", "1"));
+        let mut batch = store.batch();
+        batch.put("late too", "2").wait().unwrap();
+        let mut batch = pin!(batch.commit());
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(close.as_mut().poll(&mut context).is_pending());
+        assert!(put.as_mut().poll(&mut context).is_pending());
+        assert!(batch.as_mut().poll(&mut context).is_pending());
+        drop(transaction);
+        block_on(close).unwrap();
+        for late in [block_on(put), block_on(batch)] {
+            assert_eq!(late.unwrap_err().kind(), ErrorKind::Closed);
+        }
+    }
+}
+
+#[test]
 fn waited_and_awaited_commits_of_all_kinds_keep_their_order() {
     for maintenance in KINDS {
         let (store, _orders) = store(maintenance);

@@ -128,6 +128,8 @@ impl Store {
         record.append_to(&mut encoded);
         core.wait_for_room().await?;
         let inside = core.gate.enter(Pass::Shared).await;
+        // It may have waited for a close, behind which nobody would sync it.
+        core.check_open()?;
         let entry = Entry {
             records: smallvec![encoded.into()],
             durability: self.durability,
