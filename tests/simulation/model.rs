@@ -64,6 +64,8 @@ pub struct Model {
     states: Vec<State>,
     /// Commits that were tried after the last one that succeeded, each of which could be the next.
     tried: Vec<State>,
+    /// Compaction may have made commits of nothing after the last one.
+    idle: bool,
     /// What survives the loss of power, and the death of the process.
     pub durable: u64,
     pub written: u64,
@@ -74,6 +76,7 @@ impl Default for Model {
         Self {
             states: vec![State::new()],
             tried: Vec::new(),
+            idle: false,
             durable: 0,
             written: 0,
         }
@@ -107,12 +110,40 @@ impl Model {
     pub fn acknowledge(&mut self, sequence: u64, durability: Durability) {
         let state = self.tried.pop().expect("a commit was tried");
         self.tried.clear();
+        if self.idle {
+            self.pass(sequence - 1);
+            self.idle = false;
+        }
         self.states.push(state);
         assert_eq!(sequence, self.last(), "the sequence of a commit");
         match durability {
             Durability::Immediate => self.synced(),
             Durability::Buffered => self.written = sequence,
             Durability::Deferred => {}
+        }
+    }
+
+    /// Compaction begins, which may make commits of nothing.
+    pub fn begin_idle(&mut self) {
+        self.idle = true;
+    }
+
+    /// Compaction ended well: all its commits are known, and durable as all others.
+    pub fn end_idle(&mut self) {
+        self.idle = false;
+        self.tried.clear();
+        self.synced();
+    }
+
+    /// All commits through this one that are not known were of nothing.
+    pub fn pass(&mut self, sequence: u64) {
+        assert!(
+            self.idle || sequence == self.last(),
+            "commits that nobody made"
+        );
+        while self.last() < sequence {
+            let state = self.newest().clone();
+            self.states.push(state);
         }
     }
 
@@ -130,16 +161,21 @@ impl Model {
         if sequence <= self.last() {
             return vec![self.state(sequence)];
         }
+        if self.idle {
+            return self.tried.iter().chain([self.newest()]).collect();
+        }
         assert_eq!(sequence, self.last() + 1, "commits that nobody made");
         self.tried.iter().collect()
     }
 
     /// A store recovered with this: all after it never was, and this is durable.
     pub fn recovered(&mut self, sequence: u64, state: State) {
+        self.pass(sequence.saturating_sub(1).max(self.last()));
         self.states.truncate(sequence as usize);
         self.states.push(state);
         assert_eq!(self.last(), sequence);
         self.tried.clear();
+        self.idle = false;
         self.synced();
     }
 }

@@ -12,6 +12,14 @@ pub enum Step {
     Transaction(Vec<Operation>, Durability),
     /// A transaction that is dropped.
     Abandoned(Vec<Operation>),
+    /// Writes into one of several batches that stay open across other steps.
+    Gather(usize, Vec<Operation>),
+    CommitBatch(usize, Durability),
+    DropBatch(usize),
+    Modify(Modify, Durability),
+    /// Reads several keys at once.
+    GetMany(Vec<Vec<u8>>),
+    Compact,
     Sync,
     Checkpoint,
     /// Maintains until there is nothing to do.
@@ -24,6 +32,25 @@ pub enum Step {
         clean: bool,
     },
 }
+
+/// A write that depends on what is there.
+#[derive(Clone, Debug)]
+pub enum Modify {
+    Insert(Vec<u8>, usize, u8),
+    /// Replaces the value, if it is what there is, or as if the key had none.
+    Exchange {
+        key: Vec<u8>,
+        matching: bool,
+        length: usize,
+    },
+    PopFirst,
+    PopLast,
+    /// Keeps values whose length is no multiple of this.
+    Retain(usize),
+}
+
+/// How many batches may be open at a time.
+pub const BATCHES: usize = 3;
 
 /// What scripts are made of.
 #[derive(Clone, Copy)]
@@ -139,6 +166,20 @@ fn bulk(random: &mut Rng, taste: &Taste) -> Vec<Operation> {
     operations
 }
 
+fn modify(random: &mut Rng, taste: &Taste) -> Modify {
+    match random.u32(..6) {
+        0 | 1 => Modify::Insert(key(random, taste), length(random, taste), random.u8(..)),
+        2 => Modify::Exchange {
+            key: key(random, taste),
+            matching: random.bool(),
+            length: length(random, taste),
+        },
+        3 => Modify::PopFirst,
+        4 => Modify::PopLast,
+        _ => Modify::Retain(random.usize(5..40)),
+    }
+}
+
 pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
     let mut random = Rng::with_seed(seed);
     let operations = |random: &mut Rng| -> Vec<Operation> {
@@ -148,7 +189,7 @@ pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
     };
     let mut bulks = if taste.bulk { 2 } else { 0 };
     (0..taste.steps)
-        .map(|_| match random.u32(..100) {
+        .map(|_| match random.u32(..124) {
             0..45 => Step::Single(operation(&mut random, taste), durability(&mut random)),
             45..65 => Step::Transaction(operations(&mut random), durability(&mut random)),
             65..67 => Step::Abandoned(operations(&mut random)),
@@ -169,7 +210,13 @@ pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
             95..98 if taste.reopen => Step::Reopen {
                 clean: random.bool(),
             },
-            _ => Step::Maintain,
+            95..100 => Step::Maintain,
+            100..108 => Step::Gather(random.usize(..BATCHES), operations(&mut random)),
+            108..112 => Step::CommitBatch(random.usize(..BATCHES), durability(&mut random)),
+            112..113 => Step::DropBatch(random.usize(..BATCHES)),
+            113..119 => Step::Modify(modify(&mut random, taste), durability(&mut random)),
+            119..121 => Step::GetMany((0..9).map(|_| key(&mut random, taste)).collect()),
+            _ => Step::Compact,
         })
         .collect()
 }

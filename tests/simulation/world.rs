@@ -6,10 +6,12 @@ use fastrand::Rng;
 use thunderhead::disk::{AssertingDisk, FileDisk, FileDiskOptions, Ledger, SimulatedMachine};
 use thunderhead::format::Settings;
 use thunderhead::inspect::{Event, Severity};
-use thunderhead::{Durability, Maintenance, Options, Result, Snapshot, Store, Transaction};
+use thunderhead::{
+    Batch, Durability, ErrorKind, Maintenance, Options, Result, Snapshot, Store, Transaction,
+};
 
 use super::model::{Append, Model, Operation, State, value};
-use super::script::Step;
+use super::script::{BATCHES, Modify, Step};
 
 /// How the stores of a test are made.
 #[derive(Clone)]
@@ -75,6 +77,8 @@ pub struct World {
     pub store: Option<Store>,
     pub model: Model,
     pub snapshots: Vec<Snapshot>,
+    /// Batches that are open, and what they hold.
+    batches: [Option<(Batch, Vec<Operation>)>; BATCHES],
     pub ledger: Option<Ledger>,
 }
 
@@ -86,6 +90,7 @@ impl World {
             store: None,
             model: Model::default(),
             snapshots: Vec::new(),
+            batches: Default::default(),
             ledger: None,
         }
     }
@@ -152,6 +157,51 @@ impl World {
                 let mut transaction = self.store().begin().wait()?;
                 write(&mut transaction, operations)?;
             }
+            Step::Gather(at, operations) => {
+                let (mut batch, mut held) = match self.batches[*at].take() {
+                    Some(open) => open,
+                    None => (self.store().batch(), Vec::new()),
+                };
+                let mut result = Ok(());
+                for operation in operations {
+                    result = gather(&mut batch, operation);
+                    if result.is_err() {
+                        break;
+                    }
+                    held.push(operation.clone());
+                }
+                self.batches[*at] = Some((batch, held));
+                result?;
+            }
+            Step::CommitBatch(at, durability) => {
+                let Some((mut batch, operations)) = self.batches[*at].take() else {
+                    return Ok(());
+                };
+                self.model.begin(&operations);
+                batch.set_durability(*durability);
+                let before = self.model.last();
+                let sequence = batch.commit().wait()?;
+                if sequence.0 > before {
+                    self.model.acknowledge(sequence.0, *durability);
+                }
+            }
+            Step::DropBatch(at) => self.batches[*at] = None,
+            Step::Modify(modify, durability) => self.modify(modify, *durability)?,
+            Step::GetMany(keys) => {
+                let found = self.store().get_many(keys).wait()?;
+                assert_eq!(found.len(), keys.len());
+                for (key, found) in keys.iter().zip(&found) {
+                    let expected = self.model.newest().get(key);
+                    assert_eq!(found.as_deref(), expected.map(|value| &value[..]));
+                }
+            }
+            Step::Compact => {
+                self.model.begin_idle();
+                let compacted = self.store().compact().wait();
+                self.model.pass(self.store().sequence().0);
+                compacted?;
+                self.model.end_idle();
+            }
             Step::Sync => {
                 self.store().sync().wait()?;
                 self.model.synced();
@@ -165,7 +215,7 @@ impl World {
             Step::CheckSnapshots => {
                 for snapshot in &self.snapshots {
                     let state = self.model.state(snapshot.sequence().0);
-                    check_snapshot(snapshot, state);
+                    check_snapshot(snapshot, state)?;
                 }
             }
             Step::DropSnapshot => {
@@ -175,13 +225,21 @@ impl World {
             }
             Step::Reopen { clean } => {
                 self.snapshots.clear();
+                let batches = std::mem::take(&mut self.batches);
                 let store = self.store.take().expect("the store is open");
                 if *clean {
                     store.close().wait()?;
                     self.model.synced();
+                    for (batch, operations) in batches.into_iter().flatten() {
+                        let late = batch.commit().wait();
+                        let closed = late.is_err_and(|error| error.kind() == ErrorKind::Closed);
+                        assert!(closed || operations.is_empty(), "a closed store wrote");
+                    }
                 } else {
                     // Dropping a store syncs what it has.
                     drop(store);
+                    // They keep the file as long as they are there.
+                    drop(batches);
                     if !self.machine.has_crashed() {
                         self.model.synced();
                     }
@@ -189,6 +247,88 @@ impl World {
                 self.open()?;
                 assert_eq!(self.store().sequence().0, self.model.last());
             }
+        }
+        Ok(())
+    }
+
+    /// Does what depends on what is there, and tells the model what that comes to.
+    fn modify(&mut self, modify: &Modify, durability: Durability) -> Result<()> {
+        let store = self.store().with_durability(durability);
+        let state = self.model.newest().clone();
+        let removed = |entry: Option<(&Vec<u8>, &std::sync::Arc<[u8]>)>| {
+            let (key, value) = entry?;
+            Some((key.clone(), value.clone()))
+        };
+        let expected = match modify {
+            Modify::PopFirst => removed(state.first_key_value()),
+            Modify::PopLast => removed(state.last_key_value()),
+            _ => None,
+        };
+        let keeps = |length: usize, divisor: usize| !length.is_multiple_of(divisor);
+        let operations = match modify {
+            Modify::Insert(key, length, first) => {
+                vec![Operation::Put(key.clone(), *length, *first)]
+            }
+            Modify::Exchange {
+                key,
+                matching,
+                length,
+            } => match *matching || !state.contains_key(key) {
+                true => vec![Operation::Put(key.clone(), *length, 5)],
+                false => Vec::new(),
+            },
+            Modify::PopFirst | Modify::PopLast => expected
+                .iter()
+                .map(|(key, _)| Operation::Delete(key.clone()))
+                .collect(),
+            Modify::Retain(divisor) => state
+                .iter()
+                .filter(|(_, value)| !keeps(value.len(), *divisor))
+                .map(|(key, _)| Operation::Delete(key.clone()))
+                .collect(),
+        };
+        if !operations.is_empty() {
+            self.model.begin(&operations);
+        }
+        let before = store.sequence();
+        match modify {
+            Modify::Insert(key, length, first) => {
+                let found = store.insert(key, value(*length, *first)).wait()?;
+                let expected = state.get(key).map(|value| &value[..]);
+                assert_eq!(found.as_deref(), expected);
+            }
+            Modify::Exchange {
+                key,
+                matching,
+                length,
+            } => {
+                let there = state.get(key).map(|value| &value[..]);
+                let expected = there.filter(|_| *matching);
+                let new = value(*length, 5);
+                let exchanged = store.compare_exchange(key, expected, Some(&new)).wait()?;
+                let found = exchanged.map_err(|found| found.map(|value| value.to_vec()));
+                match there == expected {
+                    true => assert_eq!(found, Ok(())),
+                    false => assert_eq!(found, Err(there.map(<[u8]>::to_vec))),
+                }
+            }
+            Modify::PopFirst | Modify::PopLast => {
+                let popped = match modify {
+                    Modify::PopFirst => store.pop_first().wait()?,
+                    _ => store.pop_last().wait()?,
+                };
+                let popped = popped.map(|(key, value)| (key, value.to_vec().into()));
+                assert_eq!(popped, expected);
+            }
+            Modify::Retain(divisor) => {
+                let keep = |_: &[u8], value: &[u8]| keeps(value.len(), *divisor);
+                let deleted = store.retain_in(.., keep).wait()?;
+                assert_eq!(deleted, operations.len() as u64);
+            }
+        }
+        match operations.is_empty() {
+            true => assert_eq!(store.sequence(), before, "a commit of nothing"),
+            false => self.model.acknowledge(store.sequence().0, durability),
         }
         Ok(())
     }
@@ -201,6 +341,7 @@ impl World {
     /// Everything of the process is gone: its errors have nobody to be told to.
     pub fn end_process(&mut self) {
         self.snapshots.clear();
+        self.batches = Default::default();
         self.store = None;
     }
 }
@@ -223,6 +364,17 @@ fn write(transaction: &mut Transaction, operations: &[Operation]) -> Result<()> 
         }
     }
     Ok(())
+}
+
+fn gather(batch: &mut Batch, operation: &Operation) -> Result<()> {
+    match operation {
+        Operation::Put(key, length, first) => batch.put(key, value(*length, *first)).wait(),
+        Operation::Delete(key) => batch.delete(key).wait(),
+        Operation::DeleteRange(low, end) => {
+            batch.delete_range(low.as_slice()..end.as_slice()).wait()
+        }
+        Operation::Append(key, operand) => batch.merge(key, "append", operand).wait(),
+    }
 }
 
 /// What a store holds, by iteration.
@@ -287,15 +439,17 @@ pub fn check_store(store: &Store, states: &[&State]) -> State {
     (*state).clone()
 }
 
-pub fn check_snapshot(snapshot: &Snapshot, state: &State) {
+/// Checks what a snapshot says. A read that failed is an error, and never a wrong answer.
+pub fn check_snapshot(snapshot: &Snapshot, state: &State) -> Result<()> {
     let mut entries = state.iter();
     for entry in snapshot.iter() {
-        let (key, value) = entry.expect("reading a snapshot");
+        let (key, value) = entry?;
         let (expected_key, expected) = entries.next().expect("no more entries");
         assert_eq!((&key, &value[..]), (expected_key, &expected[..]));
     }
     assert_eq!(entries.count(), 0, "entries that a snapshot lost");
-    assert_eq!(snapshot.len().wait().expect("a length"), state.len() as u64);
+    assert_eq!(snapshot.len().wait()?, state.len() as u64);
+    Ok(())
 }
 
 /// Checks a store that recovered, that it takes writes, and that they stay.
