@@ -346,9 +346,11 @@ impl Journal {
         next.map(JournalPosition::new)
     }
 
-    /// The newest operation of the previous key. A search.
+    /// The newest operation of the previous key. One step, or a search if one of the two keys has
+    /// several operations.
     pub(crate) fn previous_key(&self, position: JournalPosition) -> Option<JournalPosition> {
-        self.seek_before(self.list.key(self.node(position)))
+        let previous = self.list.previous_key(position.0.get());
+        previous.map(JournalPosition::new)
     }
 
     /// The operation at a position.

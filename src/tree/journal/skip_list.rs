@@ -1,13 +1,15 @@
 //! The ordered index of a journal: a skip list (Pugh 1990) whose links are numbers.
 //!
-//! A node is one cache line: the first bytes of its key, where the record stands, and the links of
-//! its lower levels; the few taller towers continue in a pool. Order: key ascending, then newest
-//! first. A new node of a key always goes before the older ones, so a search needs the key only.
+//! A node is one cache line: the first bytes of its key, where the record stands, the links of its
+//! lower levels and one back; the few taller towers continue in a pool. Order: key ascending, then
+//! newest first. A new node of a key always goes before the older ones, so a search needs the key only.
 //!
 //! *Publication.* A node is filled and all its own links are set before the first link to it is
 //! stored with release order, from the bottom level up. A reader that follows a link with acquire
 //! order therefore sees a whole node, and can go down from wherever it is. Nodes are never removed.
-//! One writer at a time: the lock is the caller's.
+//! The link back to a new node is stored last, so it may be missed while its insertion is under way,
+//! but by nobody who learnt of the operation after that. One writer at a time: the lock is the
+//! caller's.
 //!
 //! A search enters by the [`Directory`], if there is one, and goes up again from there as far as it
 //! pays, so that it takes few steps wherever the newest nodes are.
@@ -38,7 +40,7 @@ const DIRECTORY_NODES_MIN: u32 = 256;
 const DIRECTORIES: usize = 33 - DIRECTORY_NODES_MIN.ilog2() as usize;
 
 /// Levels whose links stand in the node itself.
-const LEVELS_INLINE: usize = 3;
+const LEVELS_INLINE: usize = 2;
 
 /// The sentinel in front of all nodes. As a link, its number means that there is no further node.
 const FRONT: u32 = 0;
@@ -69,9 +71,13 @@ pub(super) struct Node {
     /// Key length (16 bits), tag (8), flags (4), height (4).
     shape: AtomicU32,
     links: [AtomicU32; LEVELS_INLINE],
+    /// The node before this one on the bottom level.
+    back: AtomicU32,
     /// Where in the pool the links of the higher levels begin.
     tower: AtomicU32,
 }
+
+const _: () = assert!(size_of::<Node>() == 64);
 
 /// What a node says about its record.
 pub(super) struct Described<'a> {
@@ -319,6 +325,11 @@ impl SkipList {
             return (FRONT, top);
         };
         let mut node = self.node(index);
+        // Mostly the directory knew all that is near; its nodes have their link here.
+        let near = self.link(node, DIRECTORY_LEVEL).load(Acquire);
+        if near == FRONT || !before(self.node(near)) {
+            return (index, DIRECTORY_LEVEL);
+        }
         loop {
             let level = (node.height() - 1).min(top);
             let next = self.link(node, level).load(Acquire);
@@ -394,6 +405,21 @@ impl SkipList {
         self.newest(&[], |_| true)
     }
 
+    /// The newest node of the greatest key that is smaller than that of a node.
+    #[inline]
+    pub(super) fn previous_key(&self, index: u32) -> Option<u32> {
+        let node = self.node(index);
+        let back = node.back.load(Acquire);
+        if back == FRONT {
+            return None;
+        }
+        // A node of the same key says so before it is linked.
+        if node.has_newer() || self.node(back).has_newer() {
+            return self.before(&Probe::new(self.key(node)));
+        }
+        Some(back)
+    }
+
     /// The newest node of the key of the last node that stands before a place.
     fn newest(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> Option<u32> {
         let (index, _) = self.find(key, before);
@@ -437,8 +463,12 @@ impl SkipList {
             let next = self.link(self.node(before), level).load(Relaxed);
             self.link(node, level).store(next, Relaxed);
         }
+        node.back.store(finger.path[0], Relaxed);
         for (level, &before) in levels() {
             self.link(self.node(before), level).store(index, Release);
+        }
+        if next != FRONT {
+            self.node(next).back.store(index, Release);
         }
         if height as u32 > self.height.load(Relaxed) {
             self.height.store(height as u32, Release);
