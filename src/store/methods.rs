@@ -146,7 +146,9 @@ macro_rules! reading_methods {
         }
 
         /// The exact number of entries. Where operations are pending whose effect on it is unknown,
-        /// the first call after them finds out, once for each.
+        /// the first call after them finds out, once for each: it merges them with their leaves,
+        /// which are read if they are not in memory. Calls after that take O(log n), and as much
+        /// as that for each operation that no checkpoint has taken into the tree yet.
         pub fn len(
             &self,
         ) -> $crate::store::Operation<
