@@ -517,3 +517,42 @@ impl std::fmt::Debug for Handle {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_address_may_be_prefetched_and_nothing_there_changes() {
+        let on_heap = vec![7u8; 4096];
+        let on_stack = [7u8; 64];
+        let empty: &[u8] = &[];
+        let dropped = {
+            let dropped = Box::new([7u8; 64]);
+            ptr::from_ref(&*dropped).cast::<u8>()
+        };
+        let code = prefetch as fn(*const u8);
+        for address in [
+            on_heap.as_ptr(),
+            on_heap.as_ptr().wrapping_add(1),
+            on_heap.as_ptr_range().end,
+            on_stack.as_ptr(),
+            empty.as_ptr(),
+            b"constant".as_ptr(),
+            code as *const u8,
+            dropped,
+            ptr::null(),
+            ptr::without_provenance(1),
+            ptr::without_provenance(4095),
+            // Neither half of the address space of a 64-bit processor has it.
+            ptr::without_provenance(1 << (usize::BITS - 2)),
+            ptr::without_provenance(isize::MIN as usize),
+            ptr::without_provenance(usize::MAX),
+        ] {
+            prefetch(address);
+        }
+        Frame::vacant().prefetch();
+        Frame::vacant().prefetch_frame();
+        assert!(on_heap.iter().chain(&on_stack).all(|&byte| byte == 7));
+    }
+}
