@@ -239,6 +239,32 @@ fn a_write_that_waited_for_a_close_is_refused() {
 }
 
 #[test]
+fn batches_that_outlive_their_store_are_committed() {
+    for maintenance in KINDS {
+        let options = Options::new()
+            .maintenance(maintenance)
+            .journal_bytes(1 << 10);
+        let disk = MemoryDisk::new();
+        let store = options.open_disk(disk.clone()).unwrap();
+        let batches: Vec<_> = (0..20u8).map(|_| store.batch()).collect();
+        drop(store);
+        let (sender, ended) = std::sync::mpsc::channel();
+        thread::spawn(move || {
+            for (number, mut batch) in (0u8..).zip(batches) {
+                batch.put([number], [number; 1000]).wait().unwrap();
+                batch.commit().wait().unwrap();
+            }
+            sender.send(()).unwrap();
+        });
+        ended
+            .recv_timeout(Duration::from_secs(20))
+            .expect("nobody waits for the store's thread, which has ended");
+        let store = options.open_disk(disk).unwrap();
+        assert_eq!(store.len().wait().unwrap(), 20);
+    }
+}
+
+#[test]
 fn waited_and_awaited_commits_of_all_kinds_keep_their_order() {
     for maintenance in KINDS {
         let (store, _orders) = store(maintenance);

@@ -280,14 +280,15 @@ impl Core {
             if let Some(error) = self.trouble() {
                 return Err(error.while_doing("the store could not be maintained"));
             }
+            // Batches may outlive the store, and with it its thread.
+            let ended = self.stopping.load(Ordering::Acquire);
             match self.options.maintenance {
-                Maintenance::Caller => {
-                    self.maintain().await?;
-                    continue;
-                }
-                Maintenance::Background => {
+                Maintenance::Background if !ended => {
                     self.work.give();
                     self.progress.after(count).await;
+                }
+                _ => {
+                    self.maintain().await?;
                 }
             }
         }

@@ -421,6 +421,8 @@ impl Drop for Worker {
             // A panic of the thread was reported by the panic hook; there is nothing to add.
             let _ = thread.join();
         }
+        // Who waits for the thread has to do without it.
+        self.core.progress.give();
     }
 }
 
