@@ -129,6 +129,23 @@ impl Core {
         }
     }
 
+    /// The newest version has the same tree in the generation that wrote the space maps, too. As one of
+    /// an older generation it would keep what that one dropped from being used again.
+    fn renew_version(&self, birth: Birth, user: &PagePointer) {
+        let _versions = lock(&self.versions);
+        let version = self.current.load_full();
+        // A large transaction is published before readers see it.
+        if version.root == *user && version.birth < birth {
+            self.current.store(Version::new(
+                Arc::clone(&self.pages),
+                version.root,
+                birth,
+                version.journals.iter().cloned(),
+                version.tree_through,
+            ));
+        }
+    }
+
     /// Writes the space maps and publishes a root. All pages that `root` reaches are written.
     pub(super) async fn write_root(&self, state: &mut Maintaining, root: NewRoot) -> Result<()> {
         let space = &self.pages.space;
@@ -195,6 +212,7 @@ impl Core {
         for _ in 0..2 {
             self.publish_root(state, &root, system).await?;
         }
+        self.renew_version(birth, &root.user);
         state.checkpointed = (root.user, root.applied_through);
         state.flushed_bytes = 0;
         state.more_to_free = true;
