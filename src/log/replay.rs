@@ -34,6 +34,11 @@ impl LoggedGroup {
         SequenceNumber(self.first.0 + u64::from(self.commits) - 1)
     }
 
+    /// How many bytes its commits have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.payload.len()
+    }
+
     fn records(&self) -> impl Iterator<Item = (SequenceNumber, Bytes)> + use<> {
         let mut payload = self.payload.clone();
         let first = self.first.0;

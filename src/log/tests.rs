@@ -558,7 +558,7 @@ fn copy(disk: &TornDisk, replay: &Replay, to: Extent, salt: u64) -> LogWriter {
     let first = groups.first().map_or(next, |group| group.first);
     let mut writer = LogWriter::new(STORE, SECTOR, CHUNK, to, salt, first);
     for group in groups {
-        let pages = writer.append_accepted(group, replay.last_sequence());
+        let pages = writer.append_accepted(&[group], replay.last_sequence());
         disk.save(pages.expect("room for all"));
     }
     writer
@@ -664,7 +664,7 @@ fn crash_script(rng: &mut Rng) {
             let position = writer.position();
             for group in replay.groups() {
                 let pages = loop {
-                    match writer.append_accepted(group, replay.last_sequence()) {
+                    match writer.append_accepted(&[group], replay.last_sequence()) {
                         Ok(pages) => break pages,
                         Err(NeedChunk { .. }) => {
                             writer.add_chunk(free.pop().unwrap(), rng.u64(..));

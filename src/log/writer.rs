@@ -137,19 +137,23 @@ impl LogWriter {
         self.append_group(first, commits.len(), payload, synced_through, synced)
     }
 
-    /// Copies a group that replay accepted, before anything else is appended. `through` is the last
+    /// Copies consecutive groups that replay accepted as one, before anything else is appended. `through` is the last
     /// sequence of all that will be copied; the caller syncs before it publishes the root that
     /// leads here, therefore the copy may claim to be synced.
     pub(crate) fn append_accepted(
         &mut self,
-        group: &LoggedGroup,
+        groups: &[&LoggedGroup],
         through: SequenceNumber,
     ) -> Result<Vec<Page>, NeedChunk> {
-        debug_assert!(group.last() <= through);
+        debug_assert!(groups.iter().all(|group| group.last() <= through));
         let mut payload = Pieces::default();
-        payload.push(&group.payload);
-        let commits = group.commits as usize;
-        self.append_group(group.first, commits, payload, through, true)
+        let mut commits = 0;
+        for group in groups {
+            payload.push(&group.payload);
+            commits += group.commits as usize;
+        }
+        let first = groups.first().map_or(self.next, |group| group.first);
+        self.append_group(first, commits, payload, through, true)
     }
 
     fn append_group(

@@ -24,7 +24,7 @@ use crate::format::record::{Record, Tag, USER_TREE};
 use crate::format::{
     Address, Birth, Extent, PagePointer, RootRecord, SequenceNumber, Settings, SpaceTail, StoreId,
 };
-use crate::log::replay::Replay;
+use crate::log::replay::{LoggedGroup, Replay};
 use crate::log::writer::LogWriter;
 use crate::snapshot::{CachedPages, Version, each_pending, read_pieces};
 use crate::space::{Owner, SUMMARY_SEGMENTS, Space, Urgency, catalogue};
@@ -417,9 +417,12 @@ async fn replay_into(
             };
             values.insert(value.root.extent.address, logged);
         }
-        journal.append(commit.records, USER_TREE, commit.sequence)?;
         last = commit.sequence;
     }
+    let commits = replay.commits();
+    let newer = commits.filter(|commit| commit.sequence > root.applied_through);
+    let newer = newer.map(|commit| (commit.records, commit.sequence));
+    journal.append_all(newer, USER_TREE)?;
     Ok((last, values))
 }
 
@@ -475,6 +478,20 @@ fn new_writer(pages: &Pages, chunk: Extent, next: SequenceNumber) -> LogWriter {
     )
 }
 
+/// How many bytes of groups become one group when they are copied: each begins a sector, and takes a
+/// write.
+const JOINED_BYTES: usize = 256 << 10;
+
+/// How many groups, one at least, are copied together.
+fn joined(groups: &[&LoggedGroup], bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |group: &&&LoggedGroup| {
+        bytes += group.bytes();
+        bytes <= bytes_max
+    };
+    groups.iter().take_while(fits).count().max(1)
+}
+
 /// Copies what replay accepted to a fresh chunk, durably.
 async fn continue_log(
     pages: &Arc<Pages>,
@@ -493,9 +510,13 @@ async fn continue_log(
         .map_or(through.next(), |group| group.first());
     let chunk = prepared_chunk(pages, pages.settings.log_chunk_bytes).await?;
     let mut writer = new_writer(pages, chunk, first);
-    for group in accepted {
+    let joined_bytes_max = JOINED_BYTES.min(pages.settings.log_chunk_bytes as usize / 4);
+    let mut rest = &accepted[..];
+    while !rest.is_empty() {
+        let (joined, others) = rest.split_at(joined(rest, joined_bytes_max));
+        rest = others;
         let saved = loop {
-            match writer.append_accepted(group, replay.last_sequence()) {
+            match writer.append_accepted(joined, replay.last_sequence()) {
                 Ok(saved) => break saved,
                 Err(need) => {
                     let bytes = u32::try_from(need.bytes)
