@@ -11,6 +11,11 @@ use crate::format::Settings;
 use crate::tree::MergeOperator;
 use crate::tree::merge::Operators;
 
+/// A journal has this share of the cache's bytes at most, or so many bytes: below that, a commit of
+/// usual size would not fit.
+const JOURNAL_SHARE: usize = 16;
+const JOURNAL_BYTES_LEAST: usize = 256 << 10;
+
 /// When a commit is safe.
 ///
 /// | durability | on return | lost by a crash of the process | lost by a power failure |
@@ -112,14 +117,15 @@ impl Options {
     }
 
     /// How many bytes of commits are gathered in memory before they are flushed into the tree.
-    /// Larger saves work, and costs memory, up to six times as much under load. Default: 4 MiB.
+    /// Larger saves work, and costs memory, up to seven times as much under load, and half of it more
+    /// for their index. Default: 4 MiB. At most a sixteenth of [`Self::cache_bytes`] is used, or 256 KiB.
     pub fn journal_bytes(mut self, bytes: usize) -> Self {
         self.journal_bytes = bytes.max(256);
         self
     }
 
     /// After how many bytes of log a checkpoint is due. Opening after a crash replays at most about
-    /// twice as much. Default: 32 MiB.
+    /// twice as much, into memory. Default: 32 MiB. At most [`Self::cache_bytes`] are used.
     pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_log_bytes = bytes;
         self
@@ -187,6 +193,13 @@ impl Options {
         self
     }
 
+    /// Who gives a small cache wants little memory used: what else takes some goes by it.
+    fn scale_down(&mut self) {
+        let journal_bytes_max = (self.cache_bytes / JOURNAL_SHARE).max(JOURNAL_BYTES_LEAST);
+        self.journal_bytes = self.journal_bytes.min(journal_bytes_max);
+        self.checkpoint_log_bytes = self.checkpoint_log_bytes.min(self.cache_bytes as u64);
+    }
+
     /// Opens a store in a file. Errors: `NotFound`; `Locked` if it is open elsewhere;
     /// `UnsupportedVersion`; `Corrupt`; `Io`.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
@@ -213,6 +226,7 @@ impl Options {
         if options.settings.log_chunk_bytes > segment_bytes {
             options.settings.log_chunk_bytes = segment_bytes / 4;
         }
+        options.scale_down();
         block_on(super::open::open(disk, options))
     }
 }
