@@ -1,6 +1,7 @@
 //! Batches cut to the bounds of children, and batches read back from slices.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::operation::{Batch, Operation};
 use super::page::Page;
@@ -19,22 +20,44 @@ pub(super) fn partition<'a>(
     if batch.is_empty() {
         return lows.iter().map(|_| Batch::default()).collect();
     }
+    // The first child takes what is below its bound too: the batch has nothing there.
+    let mut rest = &batch.points[..];
     lows.iter()
         .enumerate()
         .map(|(child, low)| {
-            // The first child takes what is below its bound too: the batch has nothing there.
-            batch.within(low, lows.get(child + 1).map(Vec::as_slice).or(end))
+            let end = lows.get(child + 1).map(Vec::as_slice).or(end);
+            let (points, after) = rest.split_at(end.map_or(rest.len(), |end| below(rest, end)));
+            rest = after;
+            let deletes = batch.deletes.iter();
+            Batch {
+                deletes: deletes.filter_map(|it| it.within(low, end)).collect(),
+                points: points.to_vec(),
+            }
         })
         .collect()
 }
 
-/// A slice with its keys made whole.
+/// How many of some points are below a key. It looks near the first ones: they are many more than
+/// those that one child gets, and each look at a key is a miss of the processor's cache.
+fn below(points: &[Operation<'_>], end: &[u8]) -> usize {
+    let mut reach = 1;
+    while reach <= points.len() && points[reach - 1].key < end {
+        reach *= 2;
+    }
+    let known = reach / 2;
+    let near = &points[known..points.len().min(reach)];
+    known + near.partition_point(|operation| operation.key < end)
+}
+
+/// A slice with some of its keys made whole.
 pub(super) struct SliceContents {
     handle: Handle,
+    /// The first slot whose key is.
+    first: usize,
     keys: Keys,
 }
 
-/// The whole keys of a page's slots, in one buffer.
+/// The whole keys of slots of a page, in one buffer.
 pub(super) struct Keys {
     buffer: Vec<u8>,
     ends: Vec<usize>,
@@ -42,9 +65,14 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn of(page: &Page<'_>) -> Self {
-        let mut buffer = Vec::with_capacity(page.bytes().len());
-        let mut ends = Vec::with_capacity(page.slots());
-        for index in 0..page.slots() {
+        Self::of_slots(page, 0..page.slots())
+    }
+
+    fn of_slots(page: &Page<'_>, slots: Range<usize>) -> Self {
+        let share = page.bytes().len() * slots.len() / page.slots().max(1);
+        let mut buffer = Vec::with_capacity(share);
+        let mut ends = Vec::with_capacity(slots.len());
+        for index in slots {
             page.append_key(index, &page.slot(index), &mut buffer);
             ends.push(buffer.len());
         }
@@ -58,10 +86,23 @@ impl Keys {
 }
 
 impl SliceContents {
-    pub(super) fn load(pages: &Pages, pointer: &PagePointer) -> Result<Self> {
+    /// A slice, to be asked for what lies within some bounds.
+    pub(super) fn load(
+        pages: &Pages,
+        pointer: &PagePointer,
+        low: &[u8],
+        end: Option<&[u8]>,
+    ) -> Result<Self> {
         let handle = pages.load_waiting(pointer, Expect::Slice)?;
-        let keys = Keys::of(&Page::new(handle.bytes()));
-        Ok(Self { handle, keys })
+        let page = Page::new(handle.bytes());
+        let slots = slots_within(&page, low, end);
+        let first = slots.start;
+        let keys = Keys::of_slots(&page, slots);
+        Ok(Self {
+            handle,
+            first,
+            keys,
+        })
     }
 
     /// How many operations lie within some bounds.
@@ -69,17 +110,15 @@ impl SliceContents {
         super::flush::slice_operations(&Slice::new(self.handle.bytes()), low, end)
     }
 
-    /// The operations within some bounds.
+    /// The operations within some bounds, which lie within those it was loaded for.
     pub(super) fn batch<'a>(&'a self, low: &'a [u8], end: Option<&'a [u8]>) -> Batch<'a> {
         let slice = Slice::new(self.handle.bytes());
         let page = slice.page;
-        let first = page.at_or_after(low);
-        let last = end.map_or(page.slots(), |end| page.at_or_after(end));
-        let points = (first..last)
+        let points = slots_within(&page, low, end)
             .map(|index| {
                 let slot = page.slot(index);
                 Operation {
-                    key: self.keys.get(index),
+                    key: self.keys.get(index - self.first),
                     sequence: page.sequence(&slot),
                     tag: Page::tag(&slot),
                     payload: Cow::Borrowed(slot.payload),
@@ -92,4 +131,11 @@ impl SliceContents {
             .collect();
         Batch { deletes, points }
     }
+}
+
+/// The slots of a page whose keys lie within some bounds.
+fn slots_within(page: &Page<'_>, low: &[u8], end: Option<&[u8]>) -> Range<usize> {
+    let first = page.at_or_after(low);
+    let last = end.map_or(page.slots(), |end| page.at_or_after(end));
+    first..last.max(first)
 }

@@ -330,7 +330,7 @@ impl Flush<'_> {
     /// Makes a run of what is pending for some of `children` children, in their order.
     pub(super) fn build_run(
         &mut self,
-        items: &[(usize, Batch<'_>)],
+        items: Vec<(usize, Batch<'_>)>,
         children: usize,
     ) -> Result<RunParts> {
         let settings = self.pages.settings;
@@ -338,32 +338,31 @@ impl Flush<'_> {
             pending: vec![0; children],
             ..RunParts::default()
         };
-        let mut start = 0;
-        while start < items.len() {
-            let mut joined = items[start].1.clone();
+        let units = |bytes: usize| {
+            let units = bytes.div_ceil(PENDING_UNIT_BYTES);
+            units.clamp(1, u16::MAX as usize) as u16
+        };
+        let mut items = items.into_iter().peekable();
+        while let Some((first_child, mut joined)) = items.next() {
             let mut bytes = joined.bytes();
-            let mut end = start + 1;
-            while let Some((_, batch)) = items.get(end) {
-                bytes += batch.bytes();
+            run.pending[first_child] = units(bytes);
+            let mut last_child = first_child;
+            let mut more = 0;
+            while let Some((child, batch)) = items.next_if(|(_, batch)| {
+                more = batch.bytes();
                 let operations = joined.operations() + batch.operations();
-                if bytes > settings.slice_bytes as usize
-                    || operations > settings.slice_slots_max as usize
-                {
-                    break;
-                }
-                joined.deletes.extend_from_slice(&batch.deletes);
-                joined.points.extend_from_slice(&batch.points);
-                end += 1;
-            }
-            for (child, batch) in &items[start..end] {
-                let units = batch.bytes().div_ceil(PENDING_UNIT_BYTES);
-                run.pending[*child] = units.clamp(1, u16::MAX as usize) as u16;
+                bytes + more <= settings.slice_bytes as usize
+                    && operations <= settings.slice_slots_max as usize
+            }) {
+                bytes += more;
+                run.pending[child] = units(more);
+                joined.deletes.extend(batch.deletes);
+                joined.points.extend(batch.points);
+                last_child = child;
             }
             run.live_operations += joined.operations() as u32;
-            let (first_child, last_child) = (items[start].0, items[end - 1].0);
             run.slices
                 .push(self.make_slice(&joined, first_child, last_child)?);
-            start = end;
         }
         Ok(run)
     }

@@ -429,7 +429,7 @@ impl<'e> Flush<'e> {
                 .iter()
                 .find(|slice| slice.first_child <= old && old <= slice.last_child)
                 .ok_or_else(|| Error::corrupt("a run without the slice of a child"))?;
-            let read = SliceContents::load(self.pages, &slice.pointer)?;
+            let read = SliceContents::load(self.pages, &slice.pointer, low, end)?;
             run.pending[old] = 0;
             let operations = read.operations(low, end) as u32;
             run.live_operations = run.live_operations.saturating_sub(operations);
@@ -651,7 +651,7 @@ impl<'e> Flush<'e> {
             runs: Vec::new(),
         };
         if !news.is_empty() {
-            let run = self.build_run(&news, parts.children.len())?;
+            let run = self.build_run(news, parts.children.len())?;
             parts.runs.push(run);
         }
         for run in change.parts.runs {
@@ -764,7 +764,8 @@ impl<'e> Flush<'e> {
         for run in runs.iter().rev() {
             let mut slices = Vec::new();
             for slice in &run.slices {
-                slices.push((slice, SliceContents::load(self.pages, &slice.pointer)?));
+                let all = SliceContents::load(self.pages, &slice.pointer, &[], None)?;
+                slices.push((slice, all));
             }
             contents.push((run, slices));
         }
@@ -788,7 +789,7 @@ impl<'e> Flush<'e> {
         }
         let run = match items.is_empty() {
             true => None,
-            false => Some(self.build_run(&items, children.len())?),
+            false => Some(self.build_run(items, children.len())?),
         };
         for payload in lost {
             self.drop_value(&payload);

@@ -100,22 +100,6 @@ impl<'a> Batch<'a> {
         after > 0 && self.deletes[after - 1].covers(key)
     }
 
-    /// What of it lies within some bounds.
-    pub(crate) fn within(&self, low: &'a [u8], end: Option<&'a [u8]>) -> Batch<'a> {
-        let first = self.points.partition_point(|operation| operation.key < low);
-        let last = end.map_or(self.points.len(), |end| {
-            self.points.partition_point(|operation| operation.key < end)
-        });
-        Batch {
-            deletes: self
-                .deletes
-                .iter()
-                .filter_map(|delete| delete.within(low, end))
-                .collect(),
-            points: self.points[first..last.max(first)].to_vec(),
-        }
-    }
-
     /// This batch with a newer one over it. Payloads of off-tree values that nobody will see are
     /// handed to `lost`.
     pub(crate) fn then(
