@@ -495,6 +495,13 @@ impl Deref for Handle {
     }
 }
 
+/// A page can be lent as it is, to be written.
+impl AsRef<[u8]> for Handle {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Clone for Handle {
     fn clone(&self) -> Self {
         self.another_handle()

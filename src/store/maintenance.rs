@@ -10,6 +10,8 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::commit::{Entry, Records};
 use super::core::Core;
 use super::gate::lock;
@@ -324,10 +326,9 @@ impl Core {
                 }
                 bytes += page.handle.bytes().len();
                 written.push(page.pointer);
-                let copy = page.handle.bytes().to_vec().into();
                 pages.push(Page {
                     at: page.pointer.address,
-                    bytes: copy,
+                    bytes: Bytes::from_owner(page.handle.clone()),
                 });
             }
             self.save_all_the_same(pages).await?;
