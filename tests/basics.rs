@@ -145,6 +145,60 @@ fn a_large_transaction_goes_straight_into_the_tree() -> Outcome {
 }
 
 #[test]
+fn a_transaction_in_order_goes_into_the_tree_in_steps_and_may_lose_its_order() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("store");
+    let options = Options::new().cache_bytes(8 << 20);
+    let store = options.create(&path)?;
+    store.put(7u32.to_be_bytes(), "before").wait()?;
+    let count = 200_000u32;
+    let mut transaction = store.begin().wait()?;
+    for number in 0..count {
+        transaction.put(number.to_be_bytes(), [1; 150]).wait()?;
+        if number % 50_000 == 0 {
+            let first = transaction.get(7u32.to_be_bytes()).wait()?;
+            let expected = if number < 7 {
+                &b"before"[..]
+            } else {
+                &[1; 150]
+            };
+            assert_eq!(first.as_deref(), Some(expected));
+        }
+    }
+    transaction
+        .delete_range(100u32.to_be_bytes()..150_000u32.to_be_bytes())
+        .wait()?;
+    for number in (120_000..120_010u32).rev() {
+        transaction.put(number.to_be_bytes(), "again").wait()?;
+    }
+    assert_eq!(transaction.len().wait()?, 50_110);
+    transaction.commit().wait()?;
+    store.close().wait()?;
+    assert_sound(&path)?;
+    let store = options.open(&path)?;
+    assert_eq!(store.len().wait()?, 50_110);
+    assert_eq!(store.iter().count(), 50_110);
+    let again = store.get(120_003u32.to_be_bytes()).wait()?;
+    assert_eq!(again.as_deref(), Some(&b"again"[..]));
+    Ok(())
+}
+
+#[test]
+fn a_batch_in_order_waits_for_no_transaction_before_its_budget_is_spent() -> Outcome {
+    let store = Store::in_memory()?;
+    let transaction = store.begin().wait()?;
+    let mut batch = store.batch();
+    for number in 0..80_000u32 {
+        // It would wait for the transaction, which this very thread has open.
+        batch.put(number.to_be_bytes(), [1; 150]).wait()?;
+    }
+    drop(transaction);
+    batch.commit().wait()?;
+    assert_eq!(store.len().wait()?, 80_000);
+    Ok(())
+}
+
+#[test]
 fn many_flushes_and_checkpoints_lose_nothing() -> Outcome {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("store");

@@ -7,6 +7,7 @@
 //! Abandoning it gives back everything that was made; a crash leaves nothing, since the space maps
 //! on the disk never knew of it.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -93,21 +94,41 @@ impl Bulk {
             })
             .collect();
         if !deletes.is_empty() {
-            self.flush(
-                core,
-                Batch {
-                    deletes,
-                    points: Vec::new(),
-                },
-            )
-            .await?;
+            let points = Vec::new();
+            self.flush(core, Batch { deletes, points }).await?;
         }
-        let mut points: Vec<Operation<'_>> = Vec::new();
+        let operators = &core.pages.operators;
+        let folded = sorted.keys().map(|key| {
+            let (tag, payload) = fold_entries(operators, &key);
+            (key.key(), tag, payload)
+        });
+        self.apply_points(core, folded).await
+    }
+
+    /// The same for operations whose keys ascend. Their pages are written at once, while the
+    /// processor's cache has them: hardly any will be made anew.
+    pub(super) async fn apply_ascending(
+        &mut self,
+        core: &Arc<Core>,
+        overlay: &Overlay,
+    ) -> Result<()> {
+        let records = overlay.records();
+        let points = records.map(|record| (record.key, record.tag, Cow::Borrowed(record.payload)));
+        self.apply_points(core, points).await?;
+        core.write_pages(&mut self.state, Pace::Hurried).await
+    }
+
+    async fn apply_points<'a>(
+        &mut self,
+        core: &Arc<Core>,
+        operations: impl Iterator<Item = (&'a [u8], Tag, Cow<'a, [u8]>)>,
+    ) -> Result<()> {
+        let sequence = self.sequence;
+        let mut points: Vec<Operation<'a>> = Vec::new();
         let mut bytes = 0;
-        for key in sorted.keys() {
-            let (tag, payload) = fold_entries(&core.pages.operators, &key);
+        for (key, tag, payload) in operations {
             let operation = Operation {
-                key: key.key(),
+                key,
                 sequence,
                 tag,
                 payload,
@@ -116,26 +137,12 @@ impl Bulk {
             points.push(operation);
             if points.len() >= CHUNK_OPERATIONS || bytes >= CHUNK_BYTES {
                 let points = std::mem::take(&mut points);
-                self.flush(
-                    core,
-                    Batch {
-                        deletes: Vec::new(),
-                        points,
-                    },
-                )
-                .await?;
+                self.flush(core, Batch::of(points)).await?;
                 bytes = 0;
             }
         }
         if !points.is_empty() {
-            self.flush(
-                core,
-                Batch {
-                    deletes: Vec::new(),
-                    points,
-                },
-            )
-            .await?;
+            self.flush(core, Batch::of(points)).await?;
         }
         Ok(())
     }

@@ -29,6 +29,9 @@ const OPERAND_BYTES_MAX: usize = 64 << 10;
 /// More than the memory of a transaction grows by with a delete: a chunk of its arena.
 const DELETE_MEMORY_BYTES_MAX: usize = 2 << 20;
 
+/// How many bytes of operations whose keys ascend are kept in memory.
+const ASCENDING_BYTES: usize = 8 << 20;
+
 /// Operations that take effect together, or not at all when it is dropped.
 ///
 /// It reads the store as it was when it began, and its own writes. Transactions queue: one at a
@@ -196,7 +199,7 @@ impl Writes {
         let mut filled = Overlay::new(USER_TREE);
         fill(filled.put_reserved(full, length));
         let mut overlay = lock(&self.overlay);
-        if overlay.is_empty() {
+        if overlay.is_empty() && self.bulk.is_none() {
             *overlay = filled;
         } else {
             let mut found = crate::tree::journal::Found::new();
@@ -218,7 +221,18 @@ impl Writes {
 
     /// Whether it exceeds the memory of a transaction.
     pub(super) fn is_large(&self) -> bool {
-        lock(&self.overlay).memory_bytes() > self.core.options.transaction_bytes
+        self.exceeds_memory_with(0)
+    }
+
+    /// The same, were so many bytes added.
+    fn exceeds_memory_with(&self, more_bytes: usize) -> bool {
+        let overlay = lock(&self.overlay);
+        let bytes = overlay.memory_bytes() + more_bytes;
+        let most = self.core.options.transaction_bytes;
+        // Where keys ascend no step makes the pages of another anew: small ones cost nothing, and the
+        // log could not take so much. But what keeps nobody waiting yet, goes on so.
+        let in_steps = bytes > ASCENDING_BYTES && overlay.ascends() && self.inside.is_some();
+        bytes > most || (in_steps && bytes > 2 * self.core.logged_bytes_max())
     }
 
     /// Whether the log takes it: more goes straight into the tree.
@@ -233,11 +247,15 @@ impl Writes {
         }
         // Until it is done: an error or a dropped future leaves it so.
         self.torn = true;
-        let empty = Overlay::new(USER_TREE);
-        let overlay = std::mem::replace(&mut *lock(&self.overlay), empty);
-        match &mut self.bulk {
-            Some(bulk) => bulk.apply(&self.core, overlay).await?,
-            None => return Ok(()),
+        let overlay = lock(&self.overlay).take();
+        let Some(bulk) = &mut self.bulk else {
+            return Ok(());
+        };
+        if overlay.ascends() {
+            bulk.apply_ascending(&self.core, &overlay).await?;
+            lock(&self.overlay).reuse(overlay);
+        } else {
+            bulk.apply(&self.core, overlay).await?;
         }
         self.torn = false;
         Ok(())
@@ -432,8 +450,7 @@ impl Transaction {
 
     /// Whether deleting a key may spill.
     pub(super) fn may_spill(&self) -> bool {
-        let bytes = lock(&self.writes.overlay).memory_bytes();
-        bytes + DELETE_MEMORY_BYTES_MAX > self.writes.core.options.transaction_bytes
+        self.writes.exceeds_memory_with(DELETE_MEMORY_BYTES_MAX)
     }
 
     /// A range that does not borrow the transaction. It must be gone before anything spills.

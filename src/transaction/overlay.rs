@@ -58,6 +58,8 @@ pub(super) struct Arena {
     /// When the open chunk is full.
     open_bytes_max: usize,
     bytes: usize,
+    /// Chunks of the largest size that were used before, empty.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Arena {
@@ -126,6 +128,9 @@ impl Arena {
             self.freeze();
             let full = self.bytes.next_power_of_two();
             self.open_bytes_max = full.clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+            if self.open_bytes_max == CHUNK_BYTES_MAX {
+                self.open = self.spare.pop().unwrap_or_default();
+            }
             self.open.reserve_exact(self.open_bytes_max.max(bytes));
         } else if self.open.is_empty() {
             // Most transactions are small: no more than is needed, and doubling from there.
@@ -162,6 +167,8 @@ pub(crate) struct Overlay {
     range_deletes: usize,
     index: Option<Box<Index>>,
     ordered: Option<Box<Ordered>>,
+    /// The last key, as long as the keys ascend and none is deleted by a range.
+    ascending: Option<Vec<u8>>,
 }
 
 impl Overlay {
@@ -174,11 +181,50 @@ impl Overlay {
                 open: Vec::new(),
                 open_bytes_max: CHUNK_BYTES_MIN,
                 bytes: 0,
+                spare: Vec::new(),
             },
             operations: 0,
             range_deletes: 0,
             index: None,
             ordered: None,
+            ascending: Some(Vec::new()),
+        }
+    }
+
+    /// Begins anew after what it has, and returns that. Whether keys ascend is asked of both.
+    pub(crate) fn take(&mut self) -> Self {
+        let mut after = Self::new(self.tree);
+        after.ascending.clone_from(&self.ascending);
+        std::mem::replace(self, after)
+    }
+
+    /// Whether the keys ascend, each with one operation and none deleted by a range, those included
+    /// of what was [taken](Self::take) before.
+    pub(crate) fn ascends(&self) -> bool {
+        self.ascending.is_some()
+    }
+
+    /// The operations in the order in which they came.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.arena
+            .records_from(Place::START)
+            .map(|(_, record)| record)
+    }
+
+    /// Uses the memory of another one, which is done with, for what will come.
+    pub(crate) fn reuse(&mut self, mut done: Self) {
+        done.arena.freeze();
+        drop((done.index, done.ordered));
+        for chunk in done.arena.frozen {
+            let Ok(mut chunk) = chunk.try_into_mut() else {
+                continue;
+            };
+            // First, so that nothing is moved.
+            chunk.clear();
+            let chunk = Vec::from(chunk);
+            if chunk.capacity() == CHUNK_BYTES_MAX {
+                self.arena.spare.push(chunk);
+            }
         }
     }
 
@@ -205,6 +251,15 @@ impl Overlay {
         );
         self.operations += 1;
         self.range_deletes += usize::from(tag == Tag::DeleteRange);
+        if let Some(last) = &mut self.ascending {
+            // The empty key is the first of all: there is none before it.
+            if tag == Tag::DeleteRange || key <= last.as_slice() {
+                self.ascending = None;
+            } else {
+                last.clear();
+                last.extend_from_slice(key);
+            }
+        }
         self.arena.room(bytes)
     }
 

@@ -187,3 +187,57 @@ fn a_large_transaction_is_few_buffers_and_a_large_record_is_whole() {
     let large = (Tag::Inline, b"large".to_vec(), vec![9; 3 << 20]);
     assert!(operations[20_000] == large);
 }
+
+#[test]
+fn keys_ascend_until_one_does_not_whatever_was_taken_between() {
+    let ascending = || {
+        let mut overlay = Overlay::new(USER_TREE);
+        overlay.put(b"b", Tag::Inline, b"1");
+        overlay.delete(b"c");
+        let taken = overlay.take();
+        assert!(taken.ascends() && overlay.is_empty() && overlay.ascends());
+        overlay.merge(b"d", b"2");
+        assert!(overlay.ascends());
+        overlay
+    };
+    let breaks: [fn(&mut Overlay); 4] = [
+        |overlay| overlay.put(b"a", Tag::Inline, b""),
+        |overlay| overlay.delete(b"d"),
+        |overlay| overlay.delete_range(b"e", None),
+        |overlay| overlay.put_reserved(b"", 1).fill(1),
+    ];
+    for breaks in breaks {
+        let mut overlay = ascending();
+        breaks(&mut overlay);
+        assert!(!overlay.ascends());
+        overlay.take();
+        overlay.put(b"z", Tag::Inline, b"");
+        assert!(!overlay.ascends(), "it was broken before");
+    }
+}
+
+#[test]
+fn memory_is_used_again_unless_somebody_reads_it() {
+    let value = vec![7; 100 << 10];
+    let fill = |overlay: &mut Overlay| {
+        for number in 0..60u32 {
+            overlay.put(&number.to_be_bytes(), Tag::Inline, &value);
+        }
+    };
+    let mut overlay = Overlay::new(USER_TREE);
+    fill(&mut overlay);
+    let done = overlay.take();
+    overlay.reuse(done);
+    let spare = overlay.arena.spare.len();
+    assert!(spare >= 3, "{spare} chunks");
+    fill(&mut overlay);
+    assert!(overlay.arena.spare.is_empty());
+    let keys: Vec<_> = overlay.records().map(|record| record.key).collect();
+    assert_eq!(keys.len(), 60);
+    assert!(overlay.records().all(|record| record.payload == value));
+    let mut done = overlay.take();
+    let reader = Arc::clone(done.journal());
+    overlay.reuse(done);
+    assert!(overlay.arena.spare.is_empty());
+    assert!(reader.first().is_some());
+}

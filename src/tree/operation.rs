@@ -74,6 +74,12 @@ pub(crate) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// Point operations in order, and no range deletes.
+    pub(crate) fn of(points: Vec<Operation<'a>>) -> Self {
+        let deletes = Vec::new();
+        Self { deletes, points }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.deletes.is_empty() && self.points.is_empty()
     }
