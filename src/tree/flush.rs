@@ -23,6 +23,11 @@ use crate::value::OffTree;
 /// The bytes of an interior node from which it is split, if it has four children or more.
 pub(super) const INTERIOR_BYTES_MAX: usize = 64 << 10;
 
+/// How many times as much as above leaves may be pending in a node above other nodes, and for one of
+/// its children: what it pushes makes a node anew there, and that is larger than a leaf. Such nodes
+/// are few, so that readers meet hardly more.
+const UPPER_SHARE: usize = 4;
+
 /// A page that a flush made, and that is not on the disk yet.
 pub(crate) struct NewPage {
     pub(crate) pointer: PagePointer,
@@ -264,7 +269,7 @@ impl<'e> Flush<'e> {
             .map(|child| child.low.clone())
             .collect();
         let news = partition(&batch, &lows, end);
-        let pushed = self.choose(&parts, &news, &lows, end);
+        let pushed = self.choose(level, &parts, &news, &lows, end);
         if batch.is_empty() && !pushed.contains(&true) {
             return Ok(vec![Child {
                 low: low.to_vec(),
@@ -301,6 +306,7 @@ impl<'e> Flush<'e> {
     /// as it takes to keep the journal within its size.
     fn choose(
         &self,
+        level: u8,
         parts: &NodeParts,
         news: &[Batch<'_>],
         lows: &[Vec<u8>],
@@ -308,6 +314,9 @@ impl<'e> Flush<'e> {
     ) -> Vec<bool> {
         let settings = &self.pages.settings;
         let settle = self.made.len() < self.settle_pages;
+        let share = if level > 1 { UPPER_SHARE } else { 1 };
+        let push_bytes = settings.push_bytes as usize * share;
+        let journal_bytes_max = settings.journal_bytes_max as usize * share;
         let waiting: Vec<usize> = news
             .iter()
             .enumerate()
@@ -331,7 +340,7 @@ impl<'e> Flush<'e> {
                     .iter()
                     .any(|delete| delete.covers_all(&lows[child], child_end));
                 (settle && (!idle || unresolved))
-                    || waiting[child] >= settings.push_bytes as usize
+                    || waiting[child] >= push_bytes
                     || new.operations() > settings.slice_slots_max as usize
                     || whole
             })
@@ -345,13 +354,13 @@ impl<'e> Flush<'e> {
                 .sum()
         };
         let mut total = left(&pushed);
-        if total > settings.journal_bytes_max as usize {
+        if total > journal_bytes_max {
             let mut order: Vec<usize> =
                 (0..waiting.len()).filter(|child| !pushed[*child]).collect();
             order.sort_unstable_by_key(|child| std::cmp::Reverse(waiting[*child]));
             // Down to three quarters, so that not every flush has to push a few.
             for child in order {
-                if total * 4 <= settings.journal_bytes_max as usize * 3 {
+                if total * 4 <= journal_bytes_max * 3 {
                     break;
                 }
                 pushed[child] = waiting[child] > 0;
