@@ -265,6 +265,23 @@ fn batches_that_outlive_their_store_are_committed() {
 }
 
 #[test]
+fn maintenance_ends_after_a_large_commit_of_which_the_log_has_a_mark_alone() {
+    let options = Options::new()
+        .maintenance(Maintenance::Caller)
+        .transaction_bytes(64 << 10)
+        .checkpoint_log_bytes(256);
+    let store = options.open_disk(MemoryDisk::new()).unwrap();
+    let mut transaction = store.begin().wait().unwrap();
+    for number in 0..10_000u32 {
+        let key = number.to_be_bytes();
+        transaction.put(key, [7; 30]).wait().unwrap();
+    }
+    transaction.commit().wait().unwrap();
+    let ends = (0..1000).any(|_| !store.maintain().wait().unwrap());
+    assert!(ends, "there is always something to do");
+}
+
+#[test]
 fn waited_and_awaited_commits_of_all_kinds_keep_their_order() {
     for maintenance in KINDS {
         let (store, _orders) = store(maintenance);

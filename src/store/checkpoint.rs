@@ -50,11 +50,15 @@ impl Core {
         state: &mut Maintaining,
         pace: Pace,
     ) -> Result<()> {
+        let log = self.log()?;
+        let log_bytes = lock(log).since_checkpoint;
         let version = self.current.load_full();
         let nothing_new = version.journals.iter().all(|journal| journal.is_empty())
             && state.checkpointed == (version.root, version.tree_through);
         if nothing_new {
             self.sync().await?;
+            // What the log got was a mark of what the root has: no reason for a checkpoint.
+            lock(log).since_checkpoint -= log_bytes;
             return self.refill_reserve().await;
         }
         self.checkpoint_anyway(state, pace, false).await
