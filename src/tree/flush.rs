@@ -24,9 +24,11 @@ use crate::value::OffTree;
 pub(super) const INTERIOR_BYTES_MAX: usize = 64 << 10;
 
 /// How many times as much as above leaves may be pending in a node above other nodes, and for one of
-/// its children: what it pushes makes a node anew there, and that is larger than a leaf. Such nodes
-/// are few, so that readers meet hardly more.
+/// its children, in trees so high that each gets little at a time: what is pushed makes a node anew
+/// there, and that is larger than a leaf. In lower trees readers would meet more for nothing.
 const UPPER_SHARE: usize = 4;
+/// The level of the root from which on trees are that high.
+const HIGH_LEVEL: u8 = 3;
 
 /// A page that a flush made, and that is not on the disk yet.
 pub(crate) struct NewPage {
@@ -55,6 +57,8 @@ pub(crate) struct Flush<'e> {
     pub(super) values: Vec<Extent>,
     made: HashMap<u64, NewPage>,
     dropped: Vec<(Dropped, Birth)>,
+    /// The level of the root that operations come from.
+    root_level: u8,
 }
 
 /// A child while its node is being changed.
@@ -86,6 +90,7 @@ impl<'e> Flush<'e> {
             values: Vec::new(),
             made: HashMap::new(),
             dropped: Vec::new(),
+            root_level: 0,
         }
     }
 
@@ -132,6 +137,7 @@ impl<'e> Flush<'e> {
             let handle = self.pages.load_waiting(root, Expect::Root)?;
             level = Page::new(handle.bytes()).level();
         }
+        self.root_level = level;
         let covered = batch
             .deletes
             .iter()
@@ -314,7 +320,10 @@ impl<'e> Flush<'e> {
     ) -> Vec<bool> {
         let settings = &self.pages.settings;
         let settle = self.made.len() < self.settle_pages;
-        let share = if level > 1 { UPPER_SHARE } else { 1 };
+        let share = match level > 1 && self.root_level >= HIGH_LEVEL {
+            true => UPPER_SHARE,
+            false => 1,
+        };
         let push_bytes = settings.push_bytes as usize * share;
         let journal_bytes_max = settings.journal_bytes_max as usize * share;
         let waiting: Vec<usize> = news
