@@ -2,12 +2,11 @@
 
 use std::future::Future;
 
-use super::Store;
 use super::gate::Pass;
-use super::key_range::KeyRange;
 use super::operation::Operation;
 use super::options::Durability;
 use super::transaction::Writes;
+use super::{Store, writing_methods};
 use crate::error::Result;
 use crate::format::SequenceNumber;
 
@@ -33,72 +32,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Puts a value. One that is too large for a leaf is written to the disk right away.
-    pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
-        &mut self,
-        key: K,
-        value: V,
-    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'_, K, V>> {
-        Operation::new(async move {
-            self.writes.put(key.as_ref(), value.as_ref()).await?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// Puts a value of a known length that a function fills in place.
-    pub fn put_reserved<K: AsRef<[u8]> + Send>(
-        &mut self,
-        key: K,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]) + Send,
-    ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        Operation::new(async move {
-            self.writes.put_reserved(key.as_ref(), length, fill).await?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// Deletes a key. No error if there is none.
-    pub fn delete<K: AsRef<[u8]> + Send>(
-        &mut self,
-        key: K,
-    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'_, K>> {
-        Operation::new(async move {
-            self.writes.delete(key.as_ref())?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// Deletes all keys of a range. O(1) here; the store does the work in the background.
-    pub fn delete_range(
-        &mut self,
-        range: impl KeyRange,
-    ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        let range = range.to_bounds();
-        Operation::new(async move {
-            self.writes.delete_range(range)?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// Merges an operand into the value of a key, by an operator that was registered.
-    pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
-        &mut self,
-        key: K,
-        operator: &str,
-        operand: V,
-    ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        Operation::new(async move {
-            self.writes
-                .merge(key.as_ref(), operator, operand.as_ref())?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// What the commit will be if nobody says otherwise: see [`Durability`].
-    pub fn set_durability(&mut self, durability: Durability) {
-        self.durability = durability;
-    }
+    writing_methods!();
 
     /// Makes all of it take effect at once; gives the sequence of the commit. Dropping the future
     /// after its first poll does not call the commit back.

@@ -196,7 +196,87 @@ macro_rules! reading_methods {
     };
 }
 
-pub(crate) use reading_methods;
+/// The methods that transactions and batches have in common: for a type with fields `writes` and
+/// `durability` and a method `spill_if_large`.
+macro_rules! writing_methods {
+    () => {
+        /// Puts a value. One that is too large for a leaf is written to the disk right away.
+        pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+            &mut self,
+            key: K,
+            value: V,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<()>> + Send + use<'_, K, V>,
+        > {
+            $crate::store::Operation::new(async move {
+                self.writes.put(key.as_ref(), value.as_ref()).await?;
+                self.spill_if_large().await
+            })
+        }
+
+        /// Puts a value of a known length that a function fills in place.
+        pub fn put_reserved<K: AsRef<[u8]> + Send>(
+            &mut self,
+            key: K,
+            length: usize,
+            fill: impl FnOnce(&mut [u8]) + Send,
+        ) -> $crate::store::Operation<impl std::future::Future<Output = $crate::Result<()>> + Send>
+        {
+            $crate::store::Operation::new(async move {
+                self.writes.put_reserved(key.as_ref(), length, fill).await?;
+                self.spill_if_large().await
+            })
+        }
+
+        /// Deletes a key. No error if there is none.
+        pub fn delete<K: AsRef<[u8]> + Send>(
+            &mut self,
+            key: K,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<()>> + Send + use<'_, K>,
+        > {
+            $crate::store::Operation::new(async move {
+                self.writes.delete(key.as_ref())?;
+                self.spill_if_large().await
+            })
+        }
+
+        /// Deletes all keys of a range. O(1) here; the store does the work in the background.
+        pub fn delete_range(
+            &mut self,
+            range: impl $crate::store::KeyRange,
+        ) -> $crate::store::Operation<impl std::future::Future<Output = $crate::Result<()>> + Send>
+        {
+            let range = range.to_bounds();
+            $crate::store::Operation::new(async move {
+                self.writes.delete_range(range)?;
+                self.spill_if_large().await
+            })
+        }
+
+        /// Merges an operand into the value of a key, by an operator that was registered.
+        pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
+            &mut self,
+            key: K,
+            operator: &str,
+            operand: V,
+        ) -> $crate::store::Operation<impl std::future::Future<Output = $crate::Result<()>> + Send>
+        {
+            $crate::store::Operation::new(async move {
+                self.writes
+                    .merge(key.as_ref(), operator, operand.as_ref())?;
+                self.spill_if_large().await
+            })
+        }
+
+        /// What the commit will be if nobody says otherwise: see [`Durability`](crate::Durability).
+        pub fn set_durability(&mut self, durability: $crate::store::Durability) {
+            self.durability = durability;
+        }
+    };
+}
+
+pub(crate) use {reading_methods, writing_methods};
 
 impl IntoIterator for &super::Store {
     type Item = crate::Result<super::Entry>;

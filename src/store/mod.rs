@@ -72,7 +72,7 @@ pub use verify::{verify_disk, verify_file};
 use self::core::Core;
 use gate::lock;
 use maintenance::{Pace, Worker};
-pub(crate) use methods::reading_methods;
+pub(crate) use methods::{reading_methods, writing_methods};
 use reader::Reader;
 use subtree::Base;
 

@@ -8,14 +8,13 @@ use super::bulk::Bulk;
 use super::commit::Entry;
 use super::core::Core;
 use super::gate::{Inside, lock};
-use super::key_range::KeyRange;
 use super::maintenance::LoggedValue;
 use super::operation::Operation;
 use super::options::Durability;
 use super::range::Range;
 use super::reader::{Reader, check_key, half_open};
 use super::subtree::{Base, Bounds};
-use super::{Store, reading_methods};
+use super::{Store, reading_methods, writing_methods};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Tag, USER_TREE};
 use crate::format::{Address, SequenceNumber};
@@ -356,72 +355,7 @@ impl<A: crate::value::Allocate> Drop for Unfinished<'_, A> {
 impl Transaction {
     reading_methods!('_);
 
-    /// Puts a value. One that is too large for a leaf is written to the disk right away.
-    pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
-        &mut self,
-        key: K,
-        value: V,
-    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'_, K, V>> {
-        Operation::new(async move {
-            self.writes.put(key.as_ref(), value.as_ref()).await?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// Puts a value of a known length that a function fills in place.
-    pub fn put_reserved<K: AsRef<[u8]> + Send>(
-        &mut self,
-        key: K,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]) + Send,
-    ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        Operation::new(async move {
-            self.writes.put_reserved(key.as_ref(), length, fill).await?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// Deletes a key. No error if there is none.
-    pub fn delete<K: AsRef<[u8]> + Send>(
-        &mut self,
-        key: K,
-    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'_, K>> {
-        Operation::new(async move {
-            self.writes.delete(key.as_ref())?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// Deletes all keys of a range. O(1) here; the store does the work in the background.
-    pub fn delete_range(
-        &mut self,
-        range: impl KeyRange,
-    ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        let range = range.to_bounds();
-        Operation::new(async move {
-            self.writes.delete_range(range)?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// Merges an operand into the value of a key, by an operator that was registered.
-    pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
-        &mut self,
-        key: K,
-        operator: &str,
-        operand: V,
-    ) -> Operation<impl Future<Output = Result<()>> + Send> {
-        Operation::new(async move {
-            self.writes
-                .merge(key.as_ref(), operator, operand.as_ref())?;
-            self.spill_if_large().await
-        })
-    }
-
-    /// What the commit will be if nobody says otherwise: see [`Durability`].
-    pub fn set_durability(&mut self, durability: Durability) {
-        self.durability = durability;
-    }
+    writing_methods!();
 
     /// Makes all of it take effect at once; gives the sequence of the commit. Dropping the future
     /// after its first poll does not call the commit back.
