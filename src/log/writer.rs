@@ -137,9 +137,9 @@ impl LogWriter {
         self.append_group(first, commits.len(), payload, synced_through, synced)
     }
 
-    /// Copies consecutive groups that replay accepted as one, before anything else is appended. `through` is the last
-    /// sequence of all that will be copied; the caller syncs before it publishes the root that
-    /// leads here, therefore the copy may claim to be synced.
+    /// Copies consecutive groups that replay accepted as one, before anything else is appended.
+    /// `through` is the last sequence of all that will be copied; the caller syncs before it publishes
+    /// the root that leads here, therefore the copy may claim to be synced.
     pub(crate) fn append_accepted(
         &mut self,
         groups: &[&LoggedGroup],
