@@ -40,6 +40,7 @@
 //! | --- | --- |
 //! | opening, and what can be set | [`Options`], [`Store::open`] |
 //! | reading | [`Store::get`], [`Store::get_many`], [`Store::get_with`], [`Store::get_part`], [`Store::range`], [`Range`], [`Range::keys`] |
+//! | seeking and stepping both ways, and editing there | [`Store::cursor`], [`Cursor`], [`Transaction::cursor_mut`] |
 //! | ranges of keys | [`KeyRange`], [`Prefix`] |
 //! | a part of the keys as a store of its own | [`Store::subtree`], [`Transaction::subtree`], [`Store::components`] |
 //! | counting | [`Store::count`], [`Store::nth`], [`Store::len`] |
@@ -97,9 +98,9 @@ mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Batch, Compaction, Components, Durability, Entry, Exchanged, Extract, KeyRange, Keys,
-    Maintenance, Narrow, Operation, Options, Prefix, Range, Snapshot, Statistics, Store, Subtree,
-    Transaction, Value,
+    Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Exchanged, Extract,
+    KeyRange, Keys, Maintenance, Narrow, Operation, Options, Prefix, Range, Snapshot, Statistics,
+    Store, Subtree, Transaction, Value,
 };
 pub use tree::MergeOperator;
 

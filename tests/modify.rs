@@ -163,3 +163,46 @@ fn appending_refuses_what_is_not_the_greatest() -> Outcome {
     assert_eq!(store.len().wait()?, 10_001);
     Ok(())
 }
+
+#[test]
+fn a_cursor_edits_more_than_a_transaction_has_memory_for() -> Outcome {
+    let store = cramped()?;
+    let key = |number: u32| format!("key {number:06}");
+    let mut batch = store.batch();
+    for number in 0..10_000 {
+        batch.put(key(number), [1; 50]).wait()?;
+    }
+    batch.commit().wait()?;
+    let mut transaction = store.begin().wait()?;
+    let mut cursor = transaction.cursor_mut();
+    let mut number = 0;
+    while cursor.next().wait()? {
+        assert_eq!(cursor.key(), Some(key(number).as_bytes()));
+        match number % 3 {
+            0 => cursor.delete().wait()?,
+            1 => cursor.put([2; 400]).wait()?,
+            _ => {}
+        }
+        if number % 300 == 1 {
+            // There and back again, over what was just edited.
+            assert_eq!(cursor.value().wait()?, Some(&[2; 400][..]));
+            assert!(cursor.previous().wait()? != (number == 1));
+            assert!(cursor.next().wait()?);
+            assert_eq!(cursor.key(), Some(key(number).as_bytes()));
+        }
+        number += 1;
+    }
+    assert_eq!(number, 10_000);
+    assert!(cursor.delete().wait().is_err());
+    drop(cursor);
+    transaction.commit().wait()?;
+    let mut left = (0..10_000).filter(|number| number % 3 != 0);
+    for entry in store.iter() {
+        let (found, value) = entry?;
+        let number = left.next().expect("no more than were left");
+        assert_eq!(found, key(number).as_bytes());
+        assert_eq!(value.len(), if number % 3 == 1 { 400 } else { 50 });
+    }
+    assert_eq!(left.next(), None);
+    Ok(())
+}

@@ -198,6 +198,42 @@ impl Cursor {
         }
     }
 
+    /// Which way it goes.
+    #[inline]
+    pub(crate) fn direction(&self) -> Direction {
+        self.place.direction
+    }
+
+    /// Has it begin anew somewhere else, and gives up the pages that it holds. The key on which it
+    /// stood can be asked for until the next step.
+    pub(crate) fn restart(&mut self, direction: Direction, start: Start) {
+        let place = &mut self.place;
+        place.direction = direction;
+        place.leaf = None;
+        (place.slots, place.at) = (0, 0);
+        place.bounded = false;
+        self.start = start;
+        self.leaving = true;
+        self.sources.clear();
+        self.journals = None;
+        self.nearest = ENDED;
+        self.has_range_deletes = false;
+        self.has_key = false;
+        self.held = Held::Nothing;
+        self.ended = false;
+    }
+
+    /// The memory of the key at which it began, for another one.
+    pub(crate) fn take_start(&mut self) -> Vec<u8> {
+        match std::mem::replace(&mut self.start, Start::Outermost) {
+            Start::At(mut key) | Start::Past(mut key) => {
+                key.clear();
+                key
+            }
+            Start::Outermost => Vec::new(),
+        }
+    }
+
     /// Goes to the next entry.
     #[inline]
     pub(crate) fn step(&mut self, over: &Layered) -> Result<Stop> {
@@ -241,17 +277,12 @@ impl Cursor {
         if self.leaving {
             return true;
         }
-        let place = &mut self.place;
-        if !place.bounded {
+        if !self.place.bounded {
             return false;
         }
-        let mut key = match std::mem::replace(&mut self.start, Start::Outermost) {
-            Start::At(key) | Start::Past(key) => key,
-            Start::Outermost => Vec::new(),
-        };
-        key.clear();
-        key.extend_from_slice(place.bound.as_slice());
-        self.start = match place.direction {
+        let mut key = self.take_start();
+        key.extend_from_slice(self.place.bound.as_slice());
+        self.start = match self.place.direction {
             Direction::Forward => Start::At(key),
             Direction::Backward => Start::Past(key),
         };

@@ -105,6 +105,17 @@ macro_rules! reading_methods {
             self.range($crate::store::Prefix(prefix))
         }
 
+        /// A cursor over all entries, to seek and to step both ways. It stands nowhere yet.
+        pub fn cursor(&self) -> $crate::store::Cursor<$life> {
+            self.cursor_in(..)
+        }
+
+        /// A cursor that does not leave a range of keys.
+        pub fn cursor_in(&self, range: impl $crate::store::KeyRange) -> $crate::store::Cursor<$life> {
+            let (low, high) = range.to_bounds();
+            self.reader.cursor(low, high)
+        }
+
         /// What comes next in the keys, up to and with a separator, each once, in order: the names in
         /// a directory, where keys are paths. Costs a descent for each, whatever is below it; no
         /// value is read.

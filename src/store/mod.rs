@@ -10,6 +10,7 @@
 //! | `core` | what all handles of an open store share |
 //! | `options`, `open` | how a store is opened, and what recovery does |
 //! | `reader`, `many`, `range`, `key_range`, `snapshot`, `value` | reading |
+//! | `cursor`, `cursor_mut` | going to and fro among the entries, and editing there |
 //! | `subtree` | all of these narrowed to the keys with a prefix |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
 //! | `operation` | what every call returns: to be awaited or waited for |
@@ -28,6 +29,8 @@ mod checkpoint;
 mod commit;
 mod compact;
 mod core;
+mod cursor;
+mod cursor_mut;
 mod gate;
 mod job;
 mod key_range;
@@ -57,6 +60,8 @@ use std::sync::{Arc, Mutex};
 
 pub use batch::Batch;
 pub use compact::Compaction;
+pub use cursor::Cursor;
+pub use cursor_mut::CursorMut;
 pub use key_range::{KeyRange, Prefix};
 pub use modify::{Exchanged, Extract};
 pub use operation::Operation;

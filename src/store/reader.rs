@@ -7,6 +7,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::core::Core;
+use super::cursor::Cursor;
 use super::gate::lock;
 use super::range::Range;
 use super::subtree::{Base, Components};
@@ -46,7 +47,7 @@ enum Stored<R> {
 
 impl Reader {
     /// What there is as of now.
-    fn layered(&self) -> Layered {
+    pub(super) fn layered(&self) -> Layered {
         let overlay = self.overlay.as_ref();
         Layered {
             view: self.fixed.clone().unwrap_or_else(|| self.core.view()),
@@ -206,6 +207,11 @@ impl Reader {
     pub(super) fn range<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Range<'r> {
         let (low, high) = self.base.bounds(low, high);
         Range::new(self.layered(), low, high, self.base.bytes().len())
+    }
+
+    pub(super) fn cursor<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Cursor<'r> {
+        let bounds = self.base.bounds(low, high);
+        Cursor::new(self.layered(), bounds, self.base.clone())
     }
 
     pub(super) fn components<'r>(&self, separator: u8) -> Components<'r> {

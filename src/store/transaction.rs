@@ -396,7 +396,7 @@ impl Transaction {
         self.reader.range(low, high)
     }
 
-    async fn spill_if_large(&mut self) -> Result<()> {
+    pub(super) async fn spill_if_large(&mut self) -> Result<()> {
         self.writes.appended = None;
         self.writes.spill_if_large().await?;
         if let Some(bulk) = &self.writes.bulk {

@@ -2,11 +2,13 @@
 //! small that a handful of keys takes every path, and on ordinary ones.
 //!
 //! * `script`, `run`: the random part. A failure prints its seed and the shortest script found.
+//! * `cursors`: seeking, stepping and editing.
 //! * `limits`: arguments beyond what is possible, and ends of ranges that meet failures.
 //! * `threads`: executors, and readers beside writers.
 //!
 //! `THUNDERHEAD_ROUNDS` multiplies the rounds; `THUNDERHEAD_SEED` plays one seed again.
 
+mod cursors;
 mod limits;
 mod run;
 mod script;

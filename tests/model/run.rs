@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use thunderhead::disk::{AssertingDisk, FileDiskOptions, Ledger, MemoryDisk};
 use thunderhead::{MergeOperator, Options, Snapshot, Store, Transaction};
 
+use crate::cursors::{check_cursor, edit_at_cursor};
 use crate::script::{Content, Inside, Modify, Read, Step, Write};
 
 pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -95,13 +96,13 @@ impl Setup {
         Ok(())
     }
 
-    fn bounds(&self, low: Bound<usize>, high: Bound<usize>) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    pub fn bounds(&self, low: Bound<usize>, high: Bound<usize>) -> (Bound<&[u8]>, Bound<&[u8]>) {
         let own = |bound: Bound<usize>| bound.map(|number| self.keys[number].as_slice());
         (own(low), own(high))
     }
 }
 
-fn told(error: thunderhead::Error) -> String {
+pub fn told(error: thunderhead::Error) -> String {
     error.to_string()
 }
 
@@ -311,7 +312,7 @@ macro_rules! modify {
     }};
 }
 
-type Bounds<'b> = (Bound<&'b [u8]>, Bound<&'b [u8]>);
+pub type Bounds<'b> = (Bound<&'b [u8]>, Bound<&'b [u8]>);
 type Plain = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Stores give all at once, transactions one after the other.
@@ -366,7 +367,7 @@ pub trait Readable {
     fn check_all(&self, map: &Map) -> Outcome;
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Outcome {
+pub fn same<T: PartialEq + std::fmt::Debug>(found: T, expected: T) -> Outcome {
     match found == expected {
         true => Ok(()),
         false => {
@@ -478,6 +479,10 @@ macro_rules! readable {
                             same(Some(&found.map_err(told)?), expected.next())?;
                         }
                         same(None, expected.next())
+                    }
+                    Read::Cursor(low, high, moves) => {
+                        let bounds = setup.bounds(*low, *high);
+                        check_cursor(self.cursor_in(bounds), setup, map, bounds, moves)
                     }
                     Read::Prefix(key, length) => {
                         let key = &setup.keys[*key];
@@ -610,6 +615,11 @@ fn step(
                     Inside::Read(read) => transaction.check(setup, &own, read)?,
                     Inside::Modify(modify) => {
                         modify_in(setup, &mut transaction, &mut own, modify)?;
+                    }
+                    Inside::Edit(low, high, moves) => {
+                        let bounds = setup.bounds(*low, *high);
+                        edit_at_cursor(&mut transaction, setup, &mut own, bounds, moves)
+                            .map_err(|message| format!("{inside:?}: {message}"))?;
                     }
                     Inside::Append(key, content) => {
                         let (key, bytes) = (&setup.keys[*key], bytes_of(*content));

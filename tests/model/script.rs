@@ -42,7 +42,26 @@ pub enum Inside {
     Write(Write),
     Modify(Modify),
     Append(usize, Content),
+    /// At a cursor that is confined to a range.
+    Edit(Bound<usize>, Bound<usize>, Vec<Move>),
     Read(Read),
+}
+
+/// What is done with a cursor.
+#[derive(Clone, Debug)]
+pub enum Move {
+    First,
+    Last,
+    Next,
+    Previous,
+    Seek(usize),
+    SeekAfter(usize),
+    SeekBack(usize),
+    SeekBefore(usize),
+    Value,
+    /// These two at a cursor of a transaction only.
+    Put(Content),
+    Delete,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +107,8 @@ pub enum Read {
     Range(Bound<usize>, Bound<usize>, Vec<bool>),
     /// The same, without the values.
     Keys(Bound<usize>, Bound<usize>, Vec<bool>),
+    /// Moves a cursor that is confined to a range.
+    Cursor(Bound<usize>, Bound<usize>, Vec<Move>),
     /// The first bytes of a key.
     Prefix(usize, usize),
     /// What comes up to a separator.
@@ -164,7 +185,12 @@ impl Shape {
                 },
                 45..=54 => Step::Transaction {
                     inside: (0..random.usize(..12))
-                        .map(|_| match random.u8(..9) {
+                        .map(|_| match random.u8(..10) {
+                            9 => Inside::Edit(
+                                self.bound(random),
+                                self.bound(random),
+                                self.moves(random, true),
+                            ),
                             0..=2 => Inside::Read(self.read(random)),
                             3 => Inside::Modify(self.modify(random)),
                             4 => Inside::Append(self.key(random), self.content(random)),
@@ -258,8 +284,38 @@ impl Shape {
         }
     }
 
+    /// Mostly steps, mostly on in the same direction.
+    fn moves(&self, random: &mut Rng, edits: bool) -> Vec<Move> {
+        let mut forward = random.bool();
+        (0..random.usize(..30))
+            .map(|_| match random.u8(..if edits { 20 } else { 16 }) {
+                0 => Move::First,
+                1 => Move::Last,
+                2 => Move::Seek(self.key(random)),
+                3 => Move::SeekAfter(self.key(random)),
+                4 => Move::SeekBack(self.key(random)),
+                5 => Move::SeekBefore(self.key(random)),
+                6 | 7 => Move::Value,
+                16 | 17 => Move::Put(self.content(random)),
+                18 | 19 => Move::Delete,
+                number => {
+                    forward ^= number > 13;
+                    match forward {
+                        true => Move::Next,
+                        false => Move::Previous,
+                    }
+                }
+            })
+            .collect()
+    }
+
     fn read(&self, random: &mut Rng) -> Read {
-        match random.u8(..14) {
+        match random.u8(..15) {
+            14 => Read::Cursor(
+                self.bound(random),
+                self.bound(random),
+                self.moves(random, false),
+            ),
             0 => Read::Get(self.key(random)),
             1 => Read::GetMany((0..random.usize(..20)).map(|_| self.key(random)).collect()),
             2 => Read::GetWith(self.key(random)),

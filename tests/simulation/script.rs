@@ -47,6 +47,9 @@ pub enum Modify {
     PopLast,
     /// Keeps values whose length is no multiple of this.
     Retain(usize),
+    /// From the end to the beginning at a cursor: deletes values whose length is a multiple of this,
+    /// and halves those of which it is one of the next number.
+    Edit(usize),
 }
 
 /// How many batches may be open at a time.
@@ -176,6 +179,7 @@ fn modify(random: &mut Rng, taste: &Taste) -> Modify {
         },
         3 => Modify::PopFirst,
         4 => Modify::PopLast,
+        5 if random.bool() => Modify::Edit(random.usize(5..40)),
         _ => Modify::Retain(random.usize(5..40)),
     }
 }

@@ -286,6 +286,16 @@ impl World {
                 .filter(|(_, value)| !keeps(value.len(), *divisor))
                 .map(|(key, _)| Operation::Delete(key.clone()))
                 .collect(),
+            Modify::Edit(divisor) => state
+                .iter()
+                .filter_map(|(key, value)| match value.len() {
+                    length if !keeps(length, *divisor) => Some(Operation::Delete(key.clone())),
+                    length if !keeps(length, *divisor + 1) => {
+                        Some(Operation::Put(key.clone(), length / 2, 9))
+                    }
+                    _ => None,
+                })
+                .collect(),
         };
         if !operations.is_empty() {
             self.model.begin(&operations);
@@ -324,6 +334,20 @@ impl World {
                 let keep = |_: &[u8], value: &[u8]| keeps(value.len(), *divisor);
                 let deleted = store.retain_in(.., keep).wait()?;
                 assert_eq!(deleted, operations.len() as u64);
+            }
+            Modify::Edit(divisor) => {
+                let mut transaction = store.begin().wait()?;
+                let mut cursor = transaction.cursor_mut();
+                while cursor.previous().wait()? {
+                    let length = cursor.value().wait()?.map_or(0, <[u8]>::len);
+                    if !keeps(length, *divisor) {
+                        cursor.delete().wait()?;
+                    } else if !keeps(length, *divisor + 1) {
+                        cursor.put(value(length / 2, 9)).wait()?;
+                    }
+                }
+                drop(cursor);
+                transaction.commit().wait()?;
             }
         }
         match operations.is_empty() {
@@ -423,6 +447,15 @@ pub fn check_store(store: &Store, states: &[&State]) -> State {
         count += 1;
     }
     assert_eq!(count, state.len());
+    let mut cursor = store.cursor();
+    for key in state.keys() {
+        // Two steps on and one back.
+        assert!(cursor.next().wait().expect("a step"));
+        cursor.next().wait().expect("a step beyond");
+        assert!(cursor.previous().wait().expect("a step back"));
+        assert_eq!(cursor.key(), Some(key.as_slice()));
+    }
+    assert!(!cursor.next().wait().expect("the last step"));
     let bounds = b"k010".as_slice()..b"k025".as_slice();
     let counted = store.count(bounds.clone()).wait().expect("a count");
     let within = |key: &&Vec<u8>| (bounds.start..bounds.end).contains(&key.as_slice());

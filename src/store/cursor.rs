@@ -1,0 +1,398 @@
+//! [`Cursor`]: a place among the entries, to seek from there and to step both ways.
+//!
+//! It is the cursor of [`crate::snapshot`], which goes one way only, and what it takes to turn it
+//! round: to turn is to begin anew at the key where it stands. Where it stands is one of four things,
+//! so that a step that failed, or was dropped half-way, leaves a place from which any other goes on.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use super::operation::Operation;
+use super::subtree::{Base, Bounds};
+use crate::cache::Handle;
+use crate::error::Result;
+use crate::format::record::Tag;
+use crate::snapshot::{Cursor as Walk, Direction, Layered, Start, Stop, load_value};
+
+/// Where a cursor stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It was not moved yet.
+    Nowhere,
+    /// On the key of the walk.
+    Entry,
+    /// Between what the walk has left and what it has still to go over.
+    Between,
+    /// Past the last entry, in a direction.
+    End(Direction),
+}
+
+/// A place among the entries: seeks keys, and steps both ways.
+///
+/// It sees what there was when it was made, for as long as it lives; one of a transaction sees what
+/// the transaction wrote, too. It stands on an entry, or beside one: before the first, past the last,
+/// or nowhere, where a new one is. From nowhere, a step goes to the first or the last entry, so that
+/// a loop needs nothing before it.
+///
+/// The key is lent by [`key`](Self::key), the value by [`value`](Self::value). A step that fails, or
+/// whose future is dropped, has left its entry and not come to the next one: from there on steps go on
+/// in both directions.
+///
+/// Costs: a step within a leaf compares two numbers and copies a key; at the end of a leaf, when it
+/// turns round and when it seeks it is one descent. Nothing is allocated where nothing is loaded.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// for (key, value) in [("a", "1"), ("c", "3"), ("e", "5")] {
+///     store.put(key, value).wait()?;
+/// }
+/// let mut cursor = store.cursor();
+/// assert!(cursor.seek("b").wait()?);
+/// assert_eq!(cursor.key(), Some(&b"c"[..]));
+/// assert!(cursor.previous().wait()?);
+/// assert_eq!(cursor.value().wait()?, Some(&b"1"[..]));
+/// assert!(!cursor.previous().wait()?);
+/// // Past an end, a step back comes to the outermost entry again.
+/// assert!(cursor.next().wait()?);
+/// assert_eq!(cursor.key(), Some(&b"a"[..]));
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
+#[must_use = "a cursor does nothing before it is moved"]
+pub struct Cursor<'r> {
+    over: Layered,
+    /// It stays between these. With the view's prefix, as all keys here.
+    bounds: Bounds,
+    base: Base,
+    /// In a box: it is large, and a cursor is moved about.
+    walk: Box<Walk>,
+    place: Place,
+    /// The value of the entry, where it had to be loaded.
+    value: Option<Bytes>,
+    /// Pages that a step asked for stay in memory until it is done, however small the cache.
+    loaded: Vec<Handle>,
+    /// Cursors of a transaction borrow it.
+    borrowed: PhantomData<&'r ()>,
+}
+
+impl Cursor<'_> {
+    pub(super) fn new(over: Layered, bounds: Bounds, base: Base) -> Self {
+        Self {
+            over,
+            bounds,
+            base,
+            walk: Box::new(Walk::new(Direction::Forward, Start::Outermost)),
+            place: Place::Nowhere,
+            value: None,
+            loaded: Vec::new(),
+            borrowed: PhantomData,
+        }
+    }
+
+    /// The key of the entry on which the cursor stands, if it stands on one.
+    #[inline]
+    pub fn key(&self) -> Option<&[u8]> {
+        let stripped = self.base.bytes().len();
+        (self.place == Place::Entry).then(|| &self.walk.key()[stripped..])
+    }
+
+    /// The value of the entry on which the cursor stands, if it stands on one. Lent from its leaf;
+    /// one that is not there is read, once for as long as the cursor stands here.
+    ///
+    /// Errors: those of [`get`](crate::Store::get).
+    pub fn value(&mut self) -> Operation<impl Future<Output = Result<Option<&[u8]>>> + Send> {
+        Operation::new(async move {
+            if self.place != Place::Entry {
+                return Ok(None);
+            }
+            if self.value.is_none() {
+                let (tag, payload) = self.walk.stored(&self.over);
+                if tag != Tag::Inline {
+                    let pages = self.over.version().pages();
+                    let value = load_value(pages, self.walk.key(), tag, payload).await?;
+                    self.value = Some(value);
+                }
+            }
+            Ok(Some(match &self.value {
+                Some(value) => value,
+                None => self.walk.stored(&self.over).1,
+            }))
+        })
+    }
+
+    /// Goes to the first entry whose key is this one or greater; says whether there is one. If not,
+    /// the cursor stands past the last entry.
+    ///
+    /// Errors, as of all that moves it: `Corrupt`; `Io`.
+    pub fn seek<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        self.seek_from(key, Direction::Forward, true)
+    }
+
+    /// Goes to the first entry whose key is greater.
+    pub fn seek_after<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        self.seek_from(key, Direction::Forward, false)
+    }
+
+    /// Goes to the last entry whose key is this one or smaller; says whether there is one. If not,
+    /// the cursor stands before the first entry.
+    pub fn seek_back<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        self.seek_from(key, Direction::Backward, true)
+    }
+
+    /// Goes to the last entry whose key is smaller.
+    pub fn seek_before<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        self.seek_from(key, Direction::Backward, false)
+    }
+
+    /// Goes to the first entry; says whether there is one.
+    pub fn first(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        self.outermost(Direction::Forward)
+    }
+
+    /// Goes to the last entry; says whether there is one.
+    pub fn last(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        self.outermost(Direction::Backward)
+    }
+
+    /// Goes to the entry after this place; says whether there is one. If not, the cursor stands past
+    /// the last entry.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
+    #[inline]
+    pub fn next(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        Operation::new(self.step(Direction::Forward))
+    }
+
+    /// Goes to the entry before this place; says whether there is one. If not, the cursor stands
+    /// before the first entry.
+    #[inline]
+    pub fn previous(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        Operation::new(self.step(Direction::Backward))
+    }
+
+    fn seek_from<K: AsRef<[u8]> + Send>(
+        &mut self,
+        key: K,
+        direction: Direction,
+        inclusive: bool,
+    ) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        Operation::new(async move { self.seek_to(key.as_ref(), direction, inclusive).await })
+    }
+
+    fn outermost(
+        &mut self,
+        direction: Direction,
+    ) -> Operation<impl Future<Output = Result<bool>> + Send> {
+        Operation::new(async move {
+            self.forget_place();
+            self.step(direction).await
+        })
+    }
+
+    /// Stands nowhere, as in the beginning.
+    pub(super) fn forget_place(&mut self) {
+        self.place = Place::Nowhere;
+    }
+
+    /// Seeks a key in a direction.
+    pub(super) async fn seek_to(
+        &mut self,
+        key: &[u8],
+        direction: Direction,
+        inclusive: bool,
+    ) -> Result<bool> {
+        let mut start = self.walk.take_start();
+        start.extend_from_slice(self.base.bytes());
+        start.extend_from_slice(key);
+        self.begin(direction, start, inclusive);
+        self.advance().await
+    }
+
+    /// Steps in a direction.
+    #[inline]
+    pub(super) async fn step(&mut self, direction: Direction) -> Result<bool> {
+        let turned = self.walk.direction() != direction;
+        match self.place {
+            Place::Entry | Place::Between if !turned => {}
+            Place::End(end) if end == direction => return Ok(false),
+            Place::Nowhere | Place::End(_) => self.begin_outermost(direction),
+            Place::Entry => {
+                let mut start = self.walk.take_start();
+                start.extend_from_slice(self.walk.key());
+                self.begin(direction, start, false);
+            }
+            Place::Between => {
+                if !self.turn(direction) {
+                    self.place = Place::End(direction);
+                    return Ok(false);
+                }
+            }
+        }
+        self.advance().await
+    }
+
+    /// Goes to where the walk comes next.
+    #[inline]
+    async fn advance(&mut self) -> Result<bool> {
+        self.place = Place::Between;
+        self.value = None;
+        loop {
+            match self.walk.step(&self.over)? {
+                Stop::Entry if self.is_inside() => {
+                    self.place = Place::Entry;
+                    break;
+                }
+                Stop::Entry | Stop::End => {
+                    self.place = Place::End(self.walk.direction());
+                    break;
+                }
+                Stop::Need(pointer, expect) => {
+                    let page = self.over.version().pages().load(&pointer, expect).await?;
+                    self.loaded.push(page);
+                }
+            }
+        }
+        self.loaded.clear();
+        Ok(self.place == Place::Entry)
+    }
+
+    /// Whether the walk, which began inside the bounds, is still there.
+    #[inline]
+    fn is_inside(&self) -> bool {
+        let key = self.walk.key();
+        match self.walk.direction() {
+            Direction::Forward => match &self.bounds.1 {
+                Bound::Unbounded => true,
+                Bound::Included(high) => key <= high.as_slice(),
+                Bound::Excluded(high) => key < high.as_slice(),
+            },
+            Direction::Backward => match &self.bounds.0 {
+                Bound::Unbounded => true,
+                Bound::Included(low) => key >= low.as_slice(),
+                Bound::Excluded(low) => key > low.as_slice(),
+            },
+        }
+    }
+
+    /// Has the walk begin at the end of the bounds from which a direction leads inside.
+    fn begin_outermost(&mut self, direction: Direction) {
+        let mut start = self.walk.take_start();
+        let bound = match direction {
+            Direction::Forward => &self.bounds.0,
+            Direction::Backward => &self.bounds.1,
+        };
+        let start = match bound {
+            Bound::Unbounded => Start::Outermost,
+            Bound::Included(key) => {
+                start.extend_from_slice(key);
+                Start::At(start)
+            }
+            Bound::Excluded(key) => {
+                start.extend_from_slice(key);
+                Start::Past(start)
+            }
+        };
+        self.walk.restart(direction, start);
+    }
+
+    /// Has the walk begin at a key, or past it, but within the bounds.
+    fn begin(&mut self, direction: Direction, key: Vec<u8>, inclusive: bool) {
+        let outside = match (direction, &self.bounds) {
+            (Direction::Forward, (Bound::Included(low), _)) => key < *low,
+            (Direction::Forward, (Bound::Excluded(low), _)) => key <= *low,
+            (Direction::Backward, (_, Bound::Included(high))) => key > *high,
+            (Direction::Backward, (_, Bound::Excluded(high))) => key >= *high,
+            (_, _) => false,
+        };
+        let start = match inclusive {
+            true => Start::At(key),
+            false => Start::Past(key),
+        };
+        self.walk.restart(direction, start);
+        if outside {
+            self.begin_outermost(direction);
+        }
+    }
+
+    /// Turns round where the walk stands on no entry; says whether anything can be there.
+    #[cold]
+    fn turn(&mut self, direction: Direction) -> bool {
+        // What was left is behind, what comes next is not.
+        let (key, inclusive) = match self.walk.frontier(true) {
+            Bound::Unbounded => return false,
+            Bound::Included(key) => (key.to_vec(), false),
+            Bound::Excluded(key) => (key.to_vec(), true),
+        };
+        self.begin(direction, key, inclusive);
+        true
+    }
+
+    /// Goes over something else from here on, and gives up the pages that it holds. The entries
+    /// that it has left, and the one on which it stands, stay behind.
+    pub(super) fn renew(&mut self, over: Layered) {
+        let left = match self.place {
+            Place::Entry => Bound::Excluded(self.walk.key()),
+            Place::Between => self.walk.frontier(true),
+            // A step begins anew from there.
+            Place::Nowhere | Place::End(_) => Bound::Unbounded,
+        };
+        let start = match left {
+            Bound::Unbounded => Start::Outermost,
+            Bound::Included(key) => Start::At(key.to_vec()),
+            Bound::Excluded(key) => Start::Past(key.to_vec()),
+        };
+        self.walk.restart(self.walk.direction(), start);
+        self.loaded.clear();
+        self.over = over;
+    }
+
+    /// Looks anew for the entry on which it stands, which is there. Until it is found, the cursor
+    /// goes on as if it had been.
+    pub(super) async fn find_again(&mut self, over: Layered) -> Result<()> {
+        self.renew(over);
+        let key = self.walk.key().to_vec();
+        self.walk
+            .restart(self.walk.direction(), Start::At(key.clone()));
+        self.value = None;
+        while let Stop::Need(pointer, expect) = self.walk.step(&self.over)? {
+            let page = self.over.version().pages().load(&pointer, expect).await?;
+            self.loaded.push(page);
+        }
+        debug_assert_eq!(self.walk.key(), key, "the entry is there");
+        self.loaded.clear();
+        Ok(())
+    }
+
+    /// The entry on which it stands is gone.
+    pub(super) fn forget_entry(&mut self) {
+        self.place = Place::Between;
+        self.value = None;
+    }
+
+    /// Whether a step in a direction goes on with the walk.
+    pub(super) fn goes_on(&self, direction: Direction) -> bool {
+        matches!(self.place, Place::Entry | Place::Between) && self.walk.direction() == direction
+    }
+}
+
+impl fmt::Debug for Cursor<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("key", &self.key())
+            .finish_non_exhaustive()
+    }
+}
