@@ -43,7 +43,7 @@
 //! | seeking and stepping both ways, and editing there | [`Store::cursor`], [`Cursor`], [`Transaction::cursor_mut`] |
 //! | ranges of keys | [`KeyRange`], [`Prefix`] |
 //! | a part of the keys as a store of its own | [`Store::subtree`], [`Transaction::subtree`], [`Store::components`] |
-//! | counting | [`Store::count`], [`Store::nth`], [`Store::len`] |
+//! | counting | [`Store::count`], [`Store::estimate`], [`Store::nth`], [`Store::len`] |
 //! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Batch`], [`Transaction`] |
 //! | writing what depends on what is there | [`Store::insert`], [`Store::put_if_absent`], [`Store::compare_exchange`], [`Store::update`], [`Store::pop_first`], [`Store::retain_in`], [`Transaction::extract_if`] |
 //! | keys and values of other types than bytes | [`typed`] |
@@ -98,9 +98,9 @@ mod value;
 
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Exchanged, Extract,
-    KeyRange, Keys, Maintenance, Narrow, Operation, Options, Prefix, Range, Snapshot, Statistics,
-    Store, Subtree, Transaction, Value,
+    Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate, Exchanged,
+    Extract, KeyRange, Keys, Maintenance, Narrow, Operation, Options, Prefix, Range, Snapshot,
+    Statistics, Store, Subtree, Transaction, Value,
 };
 pub use tree::MergeOperator;
 

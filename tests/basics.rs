@@ -355,3 +355,32 @@ fn under_load_checkpoints_come_and_neither_the_log_nor_the_file_grows_on() -> Ou
     store.close().wait()?;
     assert_sound(&path)
 }
+
+#[test]
+fn an_estimate_is_exact_where_nothing_is_pending_and_narrow_where_little_is() -> Outcome {
+    let store = Store::in_memory()?;
+    let key = |number: u32| format!("key {number:06}");
+    let mut batch = store.batch();
+    for number in 0..20_000 {
+        batch.put(key(number), [7; 100]).wait()?;
+    }
+    batch.commit().wait()?;
+    store.compact().wait()?;
+    let all = store.estimate(..).wait()?;
+    assert_eq!(all.entries, 20_000..=20_000);
+    let some = store.estimate(key(1_234)..key(17_001)).wait()?;
+    assert_eq!(some.entries, 15_767..=15_767);
+    // Both ends are in the midst of a page each, and of the nodes above.
+    assert!(*some.bytes.start() > 1_000_000 && *some.bytes.end() < 2_500_000);
+    assert!(some.bytes.end() - some.bytes.start() < 100_000);
+    for number in 0..50 {
+        store.put(key(number * 300), "another").wait()?;
+        store.delete(key(number * 300 + 1)).wait()?;
+    }
+    let exact = store.count(..).wait()?;
+    let all = store.estimate(..).wait()?;
+    assert!(all.entries.contains(&exact));
+    assert!(all.entries.end() - all.entries.start() <= 100);
+    assert_eq!(store.estimate("b".."a").wait()?.entries, 0..=0);
+    Ok(())
+}

@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 /// The bytes of an encoded [`PagePointer`].
 pub const POINTER_BYTES: usize = 64;
 
+/// In the count of unresolved operations.
+const DELETES_RANGES: u64 = 1 << 63;
+
 /// Names a page: where it is, what its bytes must add up to, and what stands below it.
 ///
 /// | offset | bytes | field |
@@ -16,7 +19,7 @@ pub const POINTER_BYTES: usize = 64;
 /// | 16 | 8 | birth |
 /// | 24 | 8 | newest sequence applied or pending in or below the page |
 /// | 32 | 8 | entries settled in the leaves below; operations, in a slice |
-/// | 40 | 8 | operations below whose effect on the number of entries is unknown |
+/// | 40 | 8 | operations below whose effect on the number of entries is unknown; the highest bit says that ranges may be deleted among them |
 /// | 48 | 8 | bytes of the pages in and below |
 /// | 56 | 8 | bytes of off-tree values below |
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -33,8 +36,10 @@ pub struct PagePointer {
     pub newest: SequenceNumber,
     /// Entries settled in the leaves below; operations, in a slice.
     pub entries: u64,
-    /// Operations below whose effect on the number of entries is unknown.
+    /// Operations below whose effect on the number of entries is unknown, fewer than 2^63.
     pub unresolved: u64,
+    /// Whether these may delete ranges: then nobody knows how many entries one takes away.
+    pub deletes_ranges: bool,
     /// Bytes of the pages in and below.
     pub bytes: u64,
     /// Bytes of off-tree values below.
@@ -51,6 +56,7 @@ impl PagePointer {
         newest: SequenceNumber(0),
         entries: 0,
         unresolved: 0,
+        deletes_ranges: false,
         bytes: 0,
         off_tree_bytes: 0,
     };
@@ -74,7 +80,13 @@ impl PagePointer {
         out[16..24].copy_from_slice(&self.birth.0.to_le_bytes());
         out[24..32].copy_from_slice(&self.newest.0.to_le_bytes());
         out[32..40].copy_from_slice(&self.entries.to_le_bytes());
-        out[40..48].copy_from_slice(&self.unresolved.to_le_bytes());
+        let flag = if self.deletes_ranges {
+            DELETES_RANGES
+        } else {
+            0
+        };
+        let unresolved = self.unresolved.min(DELETES_RANGES - 1) | flag;
+        out[40..48].copy_from_slice(&unresolved.to_le_bytes());
         out[48..56].copy_from_slice(&self.bytes.to_le_bytes());
         out[56..64].copy_from_slice(&self.off_tree_bytes.to_le_bytes());
         out
@@ -98,7 +110,8 @@ impl PagePointer {
             birth: Birth(word(16)),
             newest: SequenceNumber(word(24)),
             entries: word(32),
-            unresolved: word(40),
+            unresolved: word(40) & !DELETES_RANGES,
+            deletes_ranges: word(40) & DELETES_RANGES != 0,
             bytes: word(48),
             off_tree_bytes: word(56),
         }
@@ -150,6 +163,7 @@ mod tests {
             newest: SequenceNumber(10),
             entries: 11,
             unresolved: 12,
+            deletes_ranges: true,
             bytes: 13,
             off_tree_bytes: u64::MAX,
         };

@@ -126,6 +126,10 @@ impl Examiner<'_> {
         let length = bytes.len() as u64;
         faults.equal("entries", pointer.entries, sum.entries);
         faults.equal("unresolved operations", pointer.unresolved, sum.unresolved);
+        faults.unless(
+            pointer.deletes_ranges == sum.deletes_ranges,
+            "the pointer to a node is wrong about whether ranges are deleted below",
+        );
         faults.equal("bytes", pointer.bytes, sum.bytes.saturating_add(length));
         faults.equal("off-tree bytes", pointer.off_tree_bytes, sum.off_tree_bytes);
         faults.unless(

@@ -31,7 +31,7 @@ type Counted<'a> = Pin<Box<dyn Future<Output = Result<u64>> + Send + 'a>>;
 
 const UNKNOWN: u64 = u64::MAX;
 
-fn cut<'k>(a: Keys<'k>, b: Keys<'k>) -> Option<Keys<'k>> {
+pub(super) fn cut<'k>(a: Keys<'k>, b: Keys<'k>) -> Option<Keys<'k>> {
     let low = a.0.max(b.0);
     let end = match (a.1, b.1) {
         (None, end) | (end, None) => end,
@@ -240,12 +240,12 @@ struct Target<'a> {
 /// What a count is taken of: some layers over a version's tree.
 #[derive(Clone)]
 pub(crate) struct Counter {
-    version: Arc<Version>,
-    layers: Arc<[Layer]>,
+    pub(super) version: Arc<Version>,
+    pub(super) layers: Arc<[Layer]>,
 }
 
 impl Counter {
-    fn pages(&self) -> &Arc<Pages> {
+    pub(super) fn pages(&self) -> &Arc<Pages> {
         self.version.pages()
     }
 
@@ -422,7 +422,7 @@ impl Counter {
 
     /// Loads the slices that hold something for a child, newest first. Those of the child before
     /// are given: most are the same.
-    async fn load_slices(
+    pub(super) async fn load_slices(
         &self,
         handle: &Handle,
         child: usize,

@@ -12,12 +12,14 @@
 //! | `get` | one key |
 //! | `cursor` | keys in order, in both directions ([`Cursor`]) |
 //! | `count` | exact counts, and the entry at a rank |
+//! | `estimate` | bounds of counts, from the ends of a range alone |
 //! | `value` | from what is stored to the bytes that a reader sees |
 //! | `catalogue` | the entries of the system tree, put together |
 
 mod catalogue;
 mod count;
 mod cursor;
+mod estimate;
 mod get;
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ mod version;
 pub(crate) use catalogue::{each_entry, each_pending, each_pending_from, read_pieces};
 pub(crate) use count::{count, nth};
 pub(crate) use cursor::{Cursor, Direction, Start, Stop};
+pub(crate) use estimate::{Interval, estimate};
 #[cfg(test)]
 pub(crate) use get::lookup;
 pub(crate) use get::{Lookup, fold_chains, lookup_below};

@@ -193,6 +193,29 @@ macro_rules! reading_methods {
             $crate::store::Operation::new(async move { self.reader.count(low, high).await })
         }
 
+        /// Between which bounds the number of entries of a range lies, and the bytes that they take.
+        /// O(log n) always: it reads the pages on the way to the two ends of the range and looks at
+        /// no more than a thousand keys of each journal in memory. Where nothing is pending, the
+        /// number is exact.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("a", "1").wait()?;
+        /// store.put("b", "2").wait()?;
+        /// let estimate = store.estimate("a"..).wait()?;
+        /// assert!(estimate.entries.contains(&2));
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
+        pub fn estimate(
+            &self,
+            range: impl $crate::store::KeyRange,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<$crate::store::Estimate>> + Send,
+        > {
+            let (low, high) = range.to_bounds();
+            $crate::store::Operation::new(async move { self.reader.estimate(low, high).await })
+        }
+
         /// The entry that has exactly `rank` entries before it. O(log n) where nothing is pending.
         pub fn nth(
             &self,

@@ -10,6 +10,7 @@
 //! | `core` | what all handles of an open store share |
 //! | `options`, `open` | how a store is opened, and what recovery does |
 //! | `reader`, `many`, `range`, `key_range`, `snapshot`, `value` | reading |
+//! | `estimate` | what is told without looking closely |
 //! | `cursor`, `cursor_mut` | going to and fro among the entries, and editing there |
 //! | `subtree` | all of these narrowed to the keys with a prefix |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
@@ -31,6 +32,7 @@ mod compact;
 mod core;
 mod cursor;
 mod cursor_mut;
+mod estimate;
 mod gate;
 mod job;
 mod key_range;
@@ -62,6 +64,7 @@ pub use batch::Batch;
 pub use compact::Compaction;
 pub use cursor::Cursor;
 pub use cursor_mut::CursorMut;
+pub use estimate::Estimate;
 pub use key_range::{KeyRange, Prefix};
 pub use modify::{Exchanged, Extract};
 pub use operation::Operation;

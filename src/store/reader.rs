@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::core::Core;
 use super::cursor::Cursor;
+use super::estimate::Estimate;
 use super::gate::lock;
 use super::range::Range;
 use super::subtree::{Base, Components};
@@ -16,7 +17,7 @@ use crate::cache::pin;
 use crate::error::{Error, Result};
 use crate::format::record::{KEY_BYTES_MAX, Tag};
 use crate::snapshot::{
-    Layered, Lookup, View, count, fold_chains, load_value, lookup_below, nth, read_part,
+    Layered, Lookup, View, count, estimate, fold_chains, load_value, lookup_below, nth, read_part,
     stored_length,
 };
 use crate::transaction::Overlay;
@@ -226,6 +227,21 @@ impl Reader {
         let over = self.layered();
         let layers = over.layers().into_iter().collect();
         count(over.view.version, layers, (&low, end.as_deref())).await
+    }
+
+    pub(super) async fn estimate(
+        &self,
+        low: Bound<Vec<u8>>,
+        high: Bound<Vec<u8>>,
+    ) -> Result<Estimate> {
+        let (low, high) = self.base.bounds(low, high);
+        let Some((low, end)) = half_open(low, high) else {
+            return Ok(Estimate::NOTHING);
+        };
+        let over = self.layered();
+        let layers = over.layers().into_iter().collect();
+        let found = estimate(over.view.version, layers, (&low, end.as_deref())).await?;
+        Ok(Estimate::new(found.entries, found.bytes))
     }
 
     pub(super) async fn nth(&self, rank: u64) -> Result<Option<(Vec<u8>, Value)>> {

@@ -370,6 +370,7 @@ impl NodeParts {
             if is_child {
                 sum.entries = sum.entries.saturating_add(pointer.entries);
                 sum.unresolved = sum.unresolved.saturating_add(pointer.unresolved);
+                sum.deletes_ranges |= pointer.deletes_ranges;
             }
         }
         let live: u64 = self
@@ -378,6 +379,8 @@ impl NodeParts {
             .map(|run| u64::from(run.live_operations))
             .sum();
         sum.unresolved = sum.unresolved.saturating_add(live);
+        let mut slices = self.runs.iter().flat_map(|run| &run.slices);
+        sum.deletes_ranges |= slices.any(|slice| slice.flags & HAS_RANGE_DELETES != 0);
         sum
     }
 

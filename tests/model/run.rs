@@ -523,6 +523,16 @@ macro_rules! readable {
                         let found = self.count(bounds).wait().map_err(told)?;
                         same(found, between(map, bounds).len() as u64)
                     }
+                    Read::Estimate(low, high) => {
+                        let bounds = setup.bounds(*low, *high);
+                        let found = self.estimate(bounds).wait().map_err(told)?;
+                        let exact = between(map, bounds).len() as u64;
+                        let (entries, bytes) = (&found.entries, &found.bytes);
+                        match entries.contains(&exact) && bytes.start() <= bytes.end() {
+                            true => Ok(()),
+                            false => Err(format!("{found:?}, there are {exact}")),
+                        }
+                    }
                     Read::Nth(rank) => {
                         let found = self.nth(*rank).wait().map_err(told)?;
                         same(plain(found), owned(map.iter().nth(*rank as usize)))

@@ -118,6 +118,7 @@ pub enum Read {
     Len,
     IsEmpty,
     Count(Bound<usize>, Bound<usize>),
+    Estimate(Bound<usize>, Bound<usize>),
     Nth(u64),
 }
 
@@ -310,7 +311,8 @@ impl Shape {
     }
 
     fn read(&self, random: &mut Rng) -> Read {
-        match random.u8(..15) {
+        match random.u8(..16) {
+            15 => Read::Estimate(self.bound(random), self.bound(random)),
             14 => Read::Cursor(
                 self.bound(random),
                 self.bound(random),
