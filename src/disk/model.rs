@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::blocking::{block_on, in_blocking_face};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Extent, RootVersion};
 
@@ -174,6 +175,8 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
 trait BoxedModel: Send + Sync {
     fn read(&self, at: Address, into: Buffer) -> Boxed<'_, Buffer>;
     fn save(&self, pages: Vec<Page>, sync: bool) -> Boxed<'_, ()>;
+    /// The same on a thread that waits, where nothing has to be boxed.
+    fn save_waiting(&self, pages: Vec<Page>, sync: bool) -> Result<()>;
     fn sync(&self) -> Boxed<'_, ()>;
     fn prepare(&self, extent: Extent) -> Boxed<'_, ()>;
     fn release(&self, releases: Vec<Release>) -> Boxed<'_, ()>;
@@ -193,6 +196,10 @@ impl<D: DiskModel> BoxedModel for D {
 
     fn save(&self, pages: Vec<Page>, sync: bool) -> Boxed<'_, ()> {
         Box::pin(DiskModel::save(self, pages, sync))
+    }
+
+    fn save_waiting(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
+        block_on(DiskModel::save(self, pages, sync))
     }
 
     fn sync(&self) -> Boxed<'_, ()> {
@@ -278,7 +285,10 @@ impl Disk {
     }
 
     pub(crate) async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
-        self.model.save(pages, sync).await
+        match in_blocking_face() {
+            true => self.model.save_waiting(pages, sync),
+            false => self.model.save(pages, sync).await,
+        }
     }
 
     pub(crate) async fn sync(&self) -> Result<()> {

@@ -19,12 +19,23 @@ pub(crate) fn read_u64(bytes: &[u8], at: usize) -> Option<u64> {
 pub(crate) const VARINT_BYTES_MAX: usize = 10;
 
 /// Appends an integer in groups of seven bits, lowest first, the top bit set on all but the last.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, value: u64) {
+    let (varint, bytes) = varint(value);
+    out.extend_from_slice(&varint[..bytes]);
+}
+
+/// The bytes that [`put_varint`] writes, and how many of them there are.
+#[inline]
+pub(crate) fn varint(mut value: u64) -> ([u8; VARINT_BYTES_MAX], usize) {
+    let mut varint = [0; VARINT_BYTES_MAX];
+    let mut last = 0;
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        varint[last] = value as u8 | 0x80;
         value >>= 7;
+        last += 1;
     }
-    out.push(value as u8);
+    varint[last] = value as u8;
+    (varint, last + 1)
 }
 
 /// The number of bytes that [`put_varint`] writes for a value.

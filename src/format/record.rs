@@ -4,7 +4,9 @@
 //! operation does; pages keep the tag and the payload beside their own, shortened keys.
 //! [`crate::format::records`] has the bytes.
 
-use super::bytes::{put_varint, read_varint, varint_bytes};
+use bytes::BufMut;
+
+use super::bytes::{VARINT_BYTES_MAX, read_varint, varint, varint_bytes};
 use crate::error::{Error, Result};
 
 /// The tree that holds what users put.
@@ -76,25 +78,28 @@ impl<'a> Record<'a> {
             + payload
     }
 
-    pub(crate) fn append_to(&self, out: &mut Vec<u8>) {
-        out.reserve(self.encoded_bytes());
+    pub(crate) fn append_to(&self, out: &mut impl BufMut) {
         Self::append_head_to(out, self.tag, self.tree, self.key, self.payload.len());
-        out.extend_from_slice(self.payload);
+        out.put_slice(self.payload);
     }
 
     /// Appends everything before the payload.
     pub(crate) fn append_head_to(
-        out: &mut Vec<u8>,
+        out: &mut impl BufMut,
         tag: Tag,
         tree: u64,
         key: &[u8],
         payload_bytes: usize,
     ) {
-        out.push(tag as u8);
-        put_varint(out, tree);
-        put_varint(out, key.len() as u64);
-        put_varint(out, payload_bytes as u64);
-        out.extend_from_slice(key);
+        let mut head = [tag as u8; 1 + 3 * VARINT_BYTES_MAX];
+        let mut end = 1;
+        for value in [tree, key.len() as u64, payload_bytes as u64] {
+            let (varint, bytes) = varint(value);
+            head[end..end + VARINT_BYTES_MAX].copy_from_slice(&varint);
+            end += bytes;
+        }
+        out.put_slice(&head[..end]);
+        out.put_slice(key);
     }
 
     /// Reads the record that begins `bytes`: the record and the bytes it takes.

@@ -403,11 +403,14 @@ impl Pieces {
     fn copied(&mut self) -> &mut Vec<u8> {
         if !matches!(self.pieces.last(), Some(Piece::Copied(_))) {
             // The first one has room for the header: `into_buffers` puts it in front.
-            let mut piece = Vec::new();
-            if self.pieces.is_empty() {
-                piece.reserve(GROUP_HEADER_BYTES + self.first_bytes);
-                piece.resize(GROUP_HEADER_BYTES, 0);
-            }
+            let piece = match self.pieces.is_empty() {
+                true => {
+                    let mut piece = Vec::with_capacity(GROUP_HEADER_BYTES + self.first_bytes);
+                    piece.extend_from_slice(&[0; GROUP_HEADER_BYTES]);
+                    piece
+                }
+                false => Vec::new(),
+            };
             self.pieces.push(Piece::Copied(piece));
         }
         match self.pieces.last_mut() {

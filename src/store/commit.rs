@@ -165,9 +165,13 @@ impl Core {
 
     /// Commits. On return, the commit is as durable as it asked to be, and published.
     pub(super) async fn commit(self: &Arc<Self>, entry: Entry) -> Result<SequenceNumber> {
-        if let Some(alone) = self.alone(&entry) {
-            return self.commit_alone(alone, entry);
+        match self.alone(&entry) {
+            Some(alone) => self.commit_alone(alone, entry),
+            None => Box::pin(self.commit_with_others(entry)).await,
         }
+    }
+
+    async fn commit_with_others(self: &Arc<Self>, entry: Entry) -> Result<SequenceNumber> {
         let done = Arc::new(Done::default());
         let mut left = LeftAlone {
             core: self,

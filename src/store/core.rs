@@ -268,11 +268,16 @@ impl Core {
         self.current.load().journals.len().saturating_sub(1)
     }
 
+    /// Whether not too many journals wait to be flushed.
+    pub(super) fn has_room(&self) -> bool {
+        self.frozen() <= FROZEN_MAX
+    }
+
     /// Waits until not too many journals wait to be flushed.
     pub(super) async fn wait_for_room(self: &Arc<Self>) -> Result<()> {
         loop {
             let count = self.progress.count();
-            if self.frozen() <= FROZEN_MAX {
+            if self.has_room() {
                 return Ok(());
             }
             self.check_poisoned()?;

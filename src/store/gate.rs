@@ -85,30 +85,30 @@ impl Future for Entering {
     type Output = Inside;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Inside> {
-        let gate = self.gate.clone();
+        let Self { gate, pass, ticket } = &mut *self;
         let mut state = lock(&gate.state);
-        let first = match self.ticket {
+        let first = match ticket {
             None => state.waiting.is_empty(),
             Some(ticket) => state
                 .waiting
                 .front()
-                .is_some_and(|(first, ..)| *first == ticket),
+                .is_some_and(|(first, ..)| first == ticket),
         };
-        if first && state.admits(self.pass) {
-            if self.ticket.take().is_some() {
+        if first && state.admits(*pass) {
+            if ticket.take().is_some() {
                 state.waiting.pop_front();
             }
-            state.enter(self.pass);
+            state.enter(*pass);
             let next = state.wake_first();
             drop(state);
             next.into_iter().for_each(Waker::wake);
             return Poll::Ready(Inside {
-                gate,
-                pass: self.pass,
+                gate: gate.clone(),
+                pass: *pass,
             });
         }
         let waker = Some(context.waker().clone());
-        match self.ticket {
+        match *ticket {
             Some(ticket) => {
                 let mine = state
                     .waiting
@@ -119,10 +119,10 @@ impl Future for Entering {
                 }
             }
             None => {
-                let ticket = state.next_ticket;
+                let mine = state.next_ticket;
                 state.next_ticket += 1;
-                state.waiting.push_back((ticket, self.pass, waker));
-                self.ticket = Some(ticket);
+                state.waiting.push_back((mine, *pass, waker));
+                *ticket = Some(mine);
             }
         }
         Poll::Pending

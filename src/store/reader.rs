@@ -15,14 +15,16 @@ use super::subtree::{Base, Components};
 use super::value::Value;
 use crate::cache::pin;
 use crate::error::{Error, Result};
+use crate::format::PagePointer;
 use crate::format::record::{KEY_BYTES_MAX, Tag};
 use crate::snapshot::{
-    Layered, Lookup, View, count, estimate, fold_chains, load_value, lookup_below, nth, read_part,
-    stored_length,
+    Layered, Lookup, Version, View, count, estimate, fold_chains, load_value, lookup_below, nth,
+    read_part, stored_length,
 };
 use crate::transaction::Overlay;
 use crate::tree::journal::{Found, Outcome};
 use crate::tree::merge::needs_below;
+use crate::tree::pages::Expect;
 use crate::tree::search::Chains;
 
 /// Where something reads from.
@@ -46,6 +48,20 @@ enum Stored<R> {
     Elsewhere(Tag, Vec<u8>),
 }
 
+/// What a look at what is in memory gives.
+enum Looked<R> {
+    Done(Stored<R>),
+    Need(Box<Needed>),
+}
+
+/// A page that a search needs.
+struct Needed {
+    pointer: PagePointer,
+    expect: Expect,
+    /// It is held while the page is read, which must not be reused meanwhile.
+    _version: Arc<Version>,
+}
+
 impl Reader {
     /// What there is as of now.
     pub(super) fn layered(&self) -> Layered {
@@ -57,65 +73,84 @@ impl Reader {
     }
 
     /// Finds what is stored for a key; calls `inline` where that is the value itself.
+    ///
+    /// The futures of what is not in memory are boxed, so that an operation that finds everything
+    /// there is small: it is moved before it is driven.
     async fn find<R>(&self, key: &[u8], inline: impl FnOnce(&[u8]) -> R) -> Result<Stored<R>> {
         let mut inline = Some(inline);
-        let mut call = |value: &[u8]| inline.take().map(|inline| inline(value));
         // What the search asked for stays in memory until it is done, however small the cache.
         let mut loaded = Vec::new();
         loop {
-            let (pointer, expect, _version) = {
-                let guard = pin();
-                // In this order: what is published is in every version that is current later.
-                let published = self.core.published();
-                let newest;
-                let (version, bound) = match &self.fixed {
-                    Some(view) => (&view.version, view.bound),
-                    None => {
-                        newest = self.core.current.load();
-                        (&*newest, published)
-                    }
-                };
-                let found = match &self.overlay {
-                    None => lookup_below(version, bound, key, Chains::new(), &guard)?,
-                    Some(overlay) => {
-                        let mut overlay = lock(overlay);
-                        match ask_overlay(&mut overlay, key) {
-                            Above::Ends(stored, chains) => {
-                                let stored =
-                                    stored.as_ref().map(|(tag, payload)| (*tag, &payload[..]));
-                                match fold_chains(&self.core.pages, key, stored, &chains) {
-                                    Lookup::Stored(tag, payload) => {
-                                        Lookup::Folded(tag, payload.to_vec())
-                                    }
-                                    Lookup::Folded(tag, payload) => Lookup::Folded(tag, payload),
-                                    Lookup::Absent | Lookup::Need(..) => Lookup::Absent,
-                                }
-                            }
-                            Above::GoOn(chains) => {
-                                drop(overlay);
-                                lookup_below(version, bound, key, chains, &guard)?
-                            }
+            match self.look(key, &mut inline)? {
+                Looked::Done(stored) => return Ok(stored),
+                Looked::Need(needed) => {
+                    let Needed {
+                        pointer, expect, ..
+                    } = &*needed;
+                    loaded.push(Box::pin(self.core.pages.load(pointer, *expect)).await?);
+                }
+            }
+        }
+    }
+
+    /// Looks for a key in what is in memory.
+    #[inline]
+    fn look<R>(
+        &self,
+        key: &[u8],
+        inline: &mut Option<impl FnOnce(&[u8]) -> R>,
+    ) -> Result<Looked<R>> {
+        let mut call = |value: &[u8]| inline.take().map(|inline| inline(value));
+        let guard = pin();
+        // In this order: what is published is in every version that is current later.
+        let published = self.core.published();
+        let newest;
+        let (version, bound) = match &self.fixed {
+            Some(view) => (&view.version, view.bound),
+            None => {
+                newest = self.core.current.load();
+                (&*newest, published)
+            }
+        };
+        let found = match &self.overlay {
+            None => lookup_below(version, bound, key, Chains::new(), &guard)?,
+            Some(overlay) => {
+                let mut overlay = lock(overlay);
+                match ask_overlay(&mut overlay, key) {
+                    Above::Ends(stored, chains) => {
+                        let stored = stored.as_ref().map(|(tag, payload)| (*tag, &payload[..]));
+                        match fold_chains(&self.core.pages, key, stored, &chains) {
+                            Lookup::Stored(tag, payload) => Lookup::Folded(tag, payload.to_vec()),
+                            Lookup::Folded(tag, payload) => Lookup::Folded(tag, payload),
+                            Lookup::Absent | Lookup::Need(..) => Lookup::Absent,
                         }
                     }
-                };
-                match found {
-                    Lookup::Absent => return Ok(Stored::Absent),
-                    Lookup::Stored(Tag::Inline, value) => {
-                        return Ok(call(value).map_or(Stored::Absent, Stored::Inline));
+                    Above::GoOn(chains) => {
+                        drop(overlay);
+                        lookup_below(version, bound, key, chains, &guard)?
                     }
-                    Lookup::Folded(Tag::Inline, value) => {
-                        return Ok(call(&value).map_or(Stored::Absent, Stored::Inline));
-                    }
-                    Lookup::Stored(tag, payload) => {
-                        return Ok(Stored::Elsewhere(tag, payload.to_vec()));
-                    }
-                    Lookup::Folded(tag, payload) => return Ok(Stored::Elsewhere(tag, payload)),
-                    // The version is held while the page is read: it must not be reused meanwhile.
-                    Lookup::Need(pointer, expect) => (pointer, expect, Arc::clone(version)),
                 }
-            };
-            loaded.push(self.core.pages.load(&pointer, expect).await?);
-        }
+            }
+        };
+        let stored = match found {
+            Lookup::Absent => Stored::Absent,
+            Lookup::Stored(Tag::Inline, value) => {
+                call(value).map_or(Stored::Absent, Stored::Inline)
+            }
+            Lookup::Folded(Tag::Inline, value) => {
+                call(&value).map_or(Stored::Absent, Stored::Inline)
+            }
+            Lookup::Stored(tag, payload) => Stored::Elsewhere(tag, payload.to_vec()),
+            Lookup::Folded(tag, payload) => Stored::Elsewhere(tag, payload),
+            Lookup::Need(pointer, expect) => {
+                return Ok(Looked::Need(Box::new(Needed {
+                    pointer,
+                    expect,
+                    _version: Arc::clone(version),
+                })));
+            }
+        };
+        Ok(Looked::Done(stored))
     }
 
     /// A view to find off-tree values by: their extents must not be reused while they are read.
@@ -141,15 +176,8 @@ impl Reader {
             Stored::Absent => Ok(None),
             Stored::Inline(result) => Ok(result),
             Stored::Elsewhere(..) => {
-                let held = self.held();
-                match held.find(key, &mut call).await? {
-                    Stored::Absent => Ok(None),
-                    Stored::Inline(result) => Ok(result),
-                    Stored::Elsewhere(tag, payload) => {
-                        let value = load_value(&self.core.pages, key, tag, &payload).await?;
-                        Ok(call(&value))
-                    }
-                }
+                let elsewhere = Box::pin(self.load(key)).await?;
+                Ok(elsewhere.and_then(|value| call(&value)))
             }
         }
     }
@@ -159,14 +187,19 @@ impl Reader {
         match self.find(key, Bytes::copy_from_slice).await? {
             Stored::Absent => Ok(None),
             Stored::Inline(value) => Ok(Some(Value::new(value))),
-            Stored::Elsewhere(..) => match self.held().find(key, Bytes::copy_from_slice).await? {
-                Stored::Absent => Ok(None),
-                Stored::Inline(value) => Ok(Some(Value::new(value))),
-                Stored::Elsewhere(tag, payload) => {
-                    let value = load_value(&self.core.pages, key, tag, &payload).await?;
-                    Ok(Some(Value::new(value)))
-                }
-            },
+            Stored::Elsewhere(..) => Ok(Box::pin(self.load(key)).await?.map(Value::new)),
+        }
+    }
+
+    /// A value that is not all in its leaf: looked for again, in a version that is held.
+    async fn load(&self, key: &[u8]) -> Result<Option<Bytes>> {
+        match self.held().find(key, Bytes::copy_from_slice).await? {
+            Stored::Absent => Ok(None),
+            Stored::Inline(value) => Ok(Some(value)),
+            Stored::Elsewhere(tag, payload) => {
+                let value = load_value(&self.core.pages, key, tag, &payload).await?;
+                Ok(Some(value))
+            }
         }
     }
 

@@ -4,8 +4,10 @@
 //! values that are too large for a leaf, and records that are too large for the log, take the way
 //! of a batch.
 
+use std::cell::RefCell;
 use std::future::Future;
 
+use bytes::{Bytes, BytesMut};
 use smallvec::smallvec;
 
 use super::Store;
@@ -96,9 +98,13 @@ impl Store {
         if value.len() <= core.pages.settings.inline_bytes_max as usize {
             return self.commit_single(Tag::Inline, key, value).await;
         }
-        let mut batch = self.batch();
-        batch.put(key, value).await?;
-        batch.commit().await
+        // Boxed, as all that is rare here: an operation is moved before it is driven.
+        Box::pin(async {
+            let mut batch = self.batch();
+            batch.put(key, value).await?;
+            batch.commit().await
+        })
+        .await
     }
 
     async fn commit_single(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Result<SequenceNumber> {
@@ -122,16 +128,17 @@ impl Store {
         if bytes > core.logged_bytes_max() {
             let mut batch = self.batch();
             batch.writes.append(tag, key, payload);
-            return batch.commit().await;
+            return Box::pin(batch.commit()).await;
         }
-        let mut encoded = Vec::with_capacity(bytes);
-        record.append_to(&mut encoded);
-        core.wait_for_room().await?;
+        let encoded = encode(&record, bytes);
+        if !core.has_room() {
+            Box::pin(core.wait_for_room()).await?;
+        }
         let inside = core.gate.enter(Pass::Shared).await;
         // It may have waited for a close, behind which nobody would sync it.
         core.check_open()?;
         let entry = Entry {
-            records: smallvec![encoded.into()],
+            records: smallvec![encoded],
             durability: self.durability,
             values: Vec::new(),
             urgency: if grows {
@@ -144,4 +151,29 @@ impl Store {
         };
         core.commit(entry).await
     }
+}
+
+/// How much memory a thread sets aside at a time for the records that it writes.
+const ENCODED_BYTES: usize = 32 << 10;
+
+thread_local! {
+    /// Where this thread's records are put one after the other: the journals keep them, and give
+    /// them up together.
+    static ENCODED: RefCell<BytesMut> = RefCell::default();
+}
+
+/// Puts a record of so many bytes into memory that it shares with its neighbours, if it is small.
+fn encode(record: &Record<'_>, bytes: usize) -> Bytes {
+    if bytes > ENCODED_BYTES / 16 {
+        let mut encoded = Vec::with_capacity(bytes);
+        record.append_to(&mut encoded);
+        return encoded.into();
+    }
+    ENCODED.with_borrow_mut(|encoded| {
+        if encoded.capacity() < bytes {
+            *encoded = BytesMut::with_capacity(ENCODED_BYTES);
+        }
+        record.append_to(encoded);
+        encoded.split().freeze()
+    })
 }

@@ -95,7 +95,7 @@ impl Writes {
             lock(&self.overlay).put(key, Tag::Inline, value);
             return Ok(());
         }
-        let payload = self.write_value(value).await?;
+        let payload = Box::pin(self.write_value(value)).await?;
         lock(&self.overlay).put(key, Tag::OffTree, &payload);
         Ok(())
     }
@@ -213,7 +213,7 @@ impl Writes {
     /// Sends what exceeds the memory of a transaction to the disk.
     pub(super) async fn spill_if_large(&mut self) -> Result<()> {
         if self.is_large() {
-            self.spill().await?;
+            Box::pin(self.spill()).await?;
         }
         Ok(())
     }
