@@ -8,6 +8,9 @@ use crate::format::Extent;
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// How much of a key a message shows.
+const KEY_BYTES_SHOWN: usize = 64;
+
 /// What kind of thing went wrong, for programs that react to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -42,6 +45,9 @@ pub enum ErrorKind {
     Cancelled,
     /// What is stored is not of the type as which it is read.
     TypeMismatch,
+    /// A reference leads to no value: to a key that has none, in a circle, over too many others, or
+    /// out of the view that is read. [`Error::chain`] has the keys.
+    BrokenReference,
 }
 
 /// Why an operation failed.
@@ -56,6 +62,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     extent: Option<Extent>,
+    chain: Vec<Vec<u8>>,
     source: Option<io::Error>,
 }
 
@@ -70,6 +77,7 @@ impl Error {
                 kind,
                 message,
                 extent: None,
+                chain: Vec::new(),
                 source: None,
             }),
         }
@@ -110,6 +118,24 @@ impl Error {
         Self::new(ErrorKind::TypeMismatch, message)
     }
 
+    /// References that lead to no value; the chain begins with the key that was asked for.
+    pub(crate) fn broken_reference(what: impl Into<String>, chain: Vec<Vec<u8>>) -> Self {
+        let mut message = what.into() + ": ";
+        for (number, key) in chain.iter().enumerate() {
+            if number > 0 {
+                message += " -> ";
+            }
+            let shown = &key[..key.len().min(KEY_BYTES_SHOWN)];
+            message += &shown.escape_ascii().to_string();
+            if shown.len() < key.len() {
+                message += "…";
+            }
+        }
+        let mut error = Self::new(ErrorKind::BrokenReference, message);
+        error.inner.chain = chain;
+        error
+    }
+
     /// The kind, for programs that react to it.
     pub fn kind(&self) -> ErrorKind {
         self.inner.kind
@@ -118,6 +144,12 @@ impl Error {
     /// Where the damage is, if the error is about damage at a known place.
     pub fn extent(&self) -> Option<Extent> {
         self.inner.extent
+    }
+
+    /// The keys of a chain of references that leads to no value, as the whole store has them: from
+    /// the one that was asked for to the one at which it ended. Empty for errors of other kinds.
+    pub fn chain(&self) -> &[Vec<u8>] {
+        &self.inner.chain
     }
 
     /// Whether the same call may succeed later without anything else being done.
@@ -140,6 +172,7 @@ impl Error {
                 kind,
                 message,
                 extent,
+                chain: self.inner.chain.clone(),
                 source: None,
             }),
         }

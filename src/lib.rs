@@ -45,6 +45,7 @@
 //! | a part of the keys as a store of its own | [`Store::subtree`], [`Transaction::subtree`], [`Store::components`] |
 //! | counting | [`Store::count`], [`Store::estimate`], [`Store::nth`], [`Store::len`] |
 //! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Batch`], [`Transaction`] |
+//! | keys that stand for others | [`Store::put_reference`], [`Range::following`], [`ValueKind`] |
 //! | writing what depends on what is there | [`Store::insert`], [`Store::put_if_absent`], [`Store::compare_exchange`], [`Store::update`], [`Store::pop_first`], [`Store::retain_in`], [`Transaction::extract_if`] |
 //! | keys and values of other types than bytes | [`typed`] |
 //! | versions | [`Snapshot`] |
@@ -100,7 +101,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use store::{
     Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate, Exchanged,
     Extract, KeyRange, Keys, Maintenance, Narrow, Operation, Options, Prefix, Range, Snapshot,
-    Statistics, Store, Subtree, Transaction, Value,
+    Statistics, Store, Subtree, Transaction, Value, ValueKind,
 };
 pub use tree::MergeOperator;
 

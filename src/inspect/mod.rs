@@ -2,13 +2,15 @@
 //!
 //! [`Store::verify`](crate::Store::verify) and [`verify_file`] read everything that a root reaches and say what is wrong with it,
 //! also in a file that was damaged, or made by somebody hostile. They believe nothing that was not
-//! checked, read from the disk and not from the cache, and write nothing.
+//! checked, read from the disk and not from the cache, and write nothing. References that lead to no
+//! value are told, too, as notes: nothing is wrong with the file then.
 //!
 //! * [`Finding`]: one thing that was found, how bad it is, and where.
 //! * [`Summary`]: what the store consists of.
 //! * [`Event`]: what the caller sees while it lasts; answering with a break ends it.
 
 mod node;
+mod references;
 mod report;
 mod space;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::format::PagePointer;
 use crate::format::SequenceNumber;
 use crate::format::record::{Tag, hash_key};
+use crate::snapshot::target_of;
 use crate::tree::filter;
 use crate::tree::interior::{HAS_OFF_TREE, HAS_RANGE_DELETES, Interior, NodeParts, Run};
 use crate::tree::merge::needs_below;
@@ -88,7 +89,7 @@ impl Examiner<'_> {
             }
             let open = tag == Tag::Merge && needs_below(slot.payload);
             faults.unless(!open, "operands in a leaf stand on nothing");
-            references += u64::from(tag == Tag::Reference);
+            references += u64::from(target_of(tag, slot.payload).is_some());
             if let Some(payload) = value_of(tag, slot.payload) {
                 let length = OffTree::from_payload(payload).map_or(0, |value| value.length);
                 off_tree_bytes = off_tree_bytes.saturating_add(length);
@@ -252,7 +253,7 @@ fn slice_faults(
         faults.unless(span.contains(&child), elsewhere);
         contents.live[child] += 1;
         contents.values.extend(value.map(<[u8]>::to_vec));
-        contents.references += u64::from(tag == Tag::Reference);
+        contents.references += u64::from(target_of(tag, slot.payload).is_some());
     }
     let mut deletes = 0u64;
     for delete in slice.range_deletes() {

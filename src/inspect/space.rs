@@ -6,36 +6,39 @@ use super::verify::{Examiner, Part};
 use super::walk::{fault_of, value_of};
 use crate::cache::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::SequenceNumber;
 use crate::format::record::{Record, Tag, read_range_end};
+use crate::format::{PagePointer, SequenceNumber};
 use crate::log::replay::{LoggedCommit, Replay};
-use crate::snapshot::{Version, each_entry, each_pending_from, read_pieces};
+use crate::snapshot::{Version, each_entry, each_pending_from, read_pieces, target_of};
 use crate::space::audit::{Difference, Holder};
 use crate::space::catalogue::{CatalogueKey, parse_key, segments_range, summary_range};
 use crate::space::{Dropped, PendingItem, SUMMARY_SEGMENTS, Space};
+use crate::tree::journal::Journal;
 use crate::tree::merge::Operators;
 use crate::tree::pages::Pages;
 
-/// The memory for pages of the system tree while its catalogue is read.
+/// The memory for pages of a tree that is read as readers do.
 const CACHE_BYTES: usize = 4 << 20;
 
 /// How many pending items are taken out of the catalogue at a time.
 const PENDING_STEP: usize = 1024;
 
 impl Examiner<'_> {
-    /// Reads the log from the disk.
-    pub(super) async fn read_log(&mut self) -> Result<()> {
+    /// Reads the log from the disk. `None`: there is a finding instead.
+    pub(super) async fn read_log(&mut self) -> Result<Option<Replay>> {
         let root = self.root;
         if root.log.chunk.length == 0 {
-            return self.note("the store has no log");
+            self.note("the store has no log")?;
+            return Ok(None);
         }
         // That the log has what the trees have is no condition: the trees have it.
         let synced = SequenceNumber(0);
         match Replay::read(self.disk, root.store, &root.log, synced).await {
-            Ok(replay) => self.log(&replay).await,
+            Ok(replay) => Ok(Some(replay)),
             Err(error) => {
                 self.incomplete = true;
-                self.failed(&error, Some(root.log.chunk))
+                self.failed(&error, Some(root.log.chunk))?;
+                Ok(None)
             }
         }
     }
@@ -103,6 +106,8 @@ impl Examiner<'_> {
             if let Some(fault) = fault_of(record.tag, record.payload) {
                 return Err(Error::corrupt(fault));
             }
+            self.summary.user.references +=
+                u64::from(target_of(record.tag, record.payload).is_some());
             if let Some(payload) = value_of(record.tag, record.payload) {
                 self.try_value(payload, Holder::Log).await?;
             }
@@ -110,9 +115,14 @@ impl Examiner<'_> {
         Ok(())
     }
 
-    /// The system tree as a version of its own, with a cache of its own: nothing that the store has
-    /// in memory is believed.
+    /// The system tree as a version of its own.
     fn catalogue(&self) -> Arc<Version> {
+        self.version(self.root.system, None)
+    }
+
+    /// A tree, with what is newer, as a version with a cache of its own: nothing that the store has in
+    /// memory is believed.
+    pub(super) fn version(&self, tree: PagePointer, newer: Option<Arc<Journal>>) -> Arc<Version> {
         let pages = Pages {
             disk: self.disk.clone(),
             frames: FrameTable::new(CACHE_BYTES),
@@ -122,12 +132,11 @@ impl Examiner<'_> {
             operators: Operators::default(),
         };
         let root = self.root;
-        let journals = [];
         Version::new(
             Arc::new(pages),
-            root.system,
+            tree,
             root.birth,
-            journals,
+            newer,
             root.applied_through,
         )
     }

@@ -1,7 +1,7 @@
 //! [`verify`]: the order in which a store is read, and what everything that reads it shares.
 //!
 //! First the trees, page by page from the roots down, with every extent entered into an [`Audit`];
-//! then the log; then what is pending; at last the maps are compared with the audit. Memory: the
+//! then the log; then references are followed; then what is pending; at last the maps are compared with the audit. Memory: the
 //! nodes on the way to one page, the log, and a bit for each sector in use. Every page is followed
 //! once, whoever names it again, so that it ends on any input.
 
@@ -51,9 +51,17 @@ pub(crate) async fn verify(input: &VerifyInput<'_>, sink: Sink<'_>) -> Result<Su
     examiner.walk(Part::System, &input.root.system).await?;
     let catalogue_is_sound = examiner.summary.damages == damages;
     examiner.tail().await?;
-    match input.replay {
-        Some(replay) => examiner.log(replay).await?,
-        None => examiner.read_log().await?,
+    let read;
+    let replay = match input.replay {
+        Some(replay) => Some(replay),
+        None => {
+            read = examiner.read_log().await?;
+            read.as_ref()
+        }
+    };
+    if let Some(replay) = replay {
+        examiner.log(replay).await?;
+        examiner.references(replay).await?;
     }
     if catalogue_is_sound {
         examiner.pending().await?;
@@ -104,6 +112,17 @@ fn refusal_message(refusal: Refusal) -> &'static str {
     }
 }
 
+/// The error of a caller who has enough.
+pub(super) fn unless_broken(flow: ControlFlow<()>) -> Result<()> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::new(
+            ErrorKind::Cancelled,
+            "verifying was ended by its caller",
+        )),
+    }
+}
+
 impl Examiner<'_> {
     fn tell(&mut self, severity: Severity, extent: Option<Extent>, message: String) -> Result<()> {
         match severity {
@@ -116,23 +135,11 @@ impl Examiner<'_> {
             extent,
             message,
         };
-        let flow = (self.sink)(Event::Finding(&finding));
-        Self::unless_broken(flow)
-    }
-
-    fn unless_broken(flow: ControlFlow<()>) -> Result<()> {
-        match flow {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(()) => Err(Error::new(
-                ErrorKind::Cancelled,
-                "verifying was ended by its caller",
-            )),
-        }
+        unless_broken((self.sink)(Event::Finding(&finding)))
     }
 
     pub(super) fn progress(&mut self) -> Result<()> {
-        let flow = (self.sink)(Event::Progress(&self.summary));
-        Self::unless_broken(flow)
+        unless_broken((self.sink)(Event::Progress(&self.summary)))
     }
 
     pub(super) fn note(&mut self, message: impl Into<String>) -> Result<()> {

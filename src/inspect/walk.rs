@@ -3,7 +3,8 @@
 use super::verify::{Examiner, Part};
 use crate::error::Result;
 use crate::format::PagePointer;
-use crate::format::record::Tag;
+use crate::format::record::{KEY_BYTES_MAX, Tag};
+use crate::snapshot::target_of;
 use crate::space::audit::Holder;
 use crate::tree::interior::Interior;
 use crate::tree::merge::{is_well_formed, stored_base};
@@ -61,6 +62,9 @@ pub(super) fn fault_of(tag: Tag, payload: &[u8]) -> Option<&'static str> {
     match tag {
         Tag::Merge if !is_well_formed(payload) => Some("a chain of merge operands is malformed"),
         Tag::Delete if !payload.is_empty() => Some("a deletion has a payload"),
+        _ if target_of(tag, payload).is_some_and(|target| target.len() > KEY_BYTES_MAX) => {
+            Some("a reference names a key that is too long")
+        }
         _ => None,
     }
 }

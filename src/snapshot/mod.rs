@@ -14,6 +14,7 @@
 //! | `count` | exact counts, and the entry at a rank |
 //! | `estimate` | bounds of counts, from the ends of a range alone |
 //! | `value` | from what is stored to the bytes that a reader sees |
+//! | `reference` | values that name another key ([`follow`]) |
 //! | `catalogue` | the entries of the system tree, put together |
 
 mod catalogue;
@@ -21,6 +22,7 @@ mod count;
 mod cursor;
 mod estimate;
 mod get;
+mod reference;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -33,5 +35,6 @@ pub(crate) use estimate::{Interval, estimate};
 #[cfg(test)]
 pub(crate) use get::lookup;
 pub(crate) use get::{Lookup, fold_chains, lookup_below};
+pub(crate) use reference::{Find, Settled, follow, load_following, target_of, way_of};
 pub(crate) use value::{CachedPages, load_value, read_part, stored_length};
 pub(crate) use version::{Layered, Version, View};

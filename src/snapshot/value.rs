@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::cache::{Handle, Install};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::format::record::Tag;
 use crate::tree::merge::{resolve, stored_base};
 use crate::tree::pages::Pages;
@@ -59,14 +59,8 @@ fn reader(pages: &Arc<Pages>, payload: &[u8]) -> Result<ValueReader<CachedPages>
     ValueReader::with_pages(pages.disk.clone(), pages.store, payload, source)
 }
 
-fn unsupported() -> Error {
-    Error::new(
-        ErrorKind::UnsupportedVersion,
-        "the key holds a reference, which this build cannot follow",
-    )
-}
-
-/// The bytes of a value that is stored like this.
+/// The bytes of a value that is stored like this. References were followed before: see
+/// [`follow`](super::follow).
 pub(crate) async fn load_value(
     pages: &Arc<Pages>,
     key: &[u8],
@@ -81,16 +75,17 @@ pub(crate) async fn load_value(
                 Some((Tag::OffTree, payload)) => {
                     Some(reader(pages, payload)?.read_all(usize::MAX).await?)
                 }
-                Some((Tag::Reference, _)) => return Err(unsupported()),
+                Some((Tag::Reference, _)) => return Err(not_a_value()),
                 _ => None,
             };
             Ok(resolve(&pages.operators, key, base.as_deref(), payload)?.into())
         }
-        Tag::Reference => Err(unsupported()),
-        Tag::Delete | Tag::DeleteRange | Tag::Elsewhere => {
-            Err(Error::corrupt("a deletion stands for a value"))
-        }
+        Tag::Reference | Tag::Delete | Tag::DeleteRange | Tag::Elsewhere => Err(not_a_value()),
     }
+}
+
+fn not_a_value() -> Error {
+    Error::corrupt("a deletion or a reference stands for a value")
 }
 
 /// Some of the bytes of a value: those from `offset` on, at most `length`, fewer at its end.

@@ -13,10 +13,11 @@ use bytes::Bytes;
 
 use super::operation::Operation;
 use super::subtree::{Base, Bounds};
+use super::value::ValueKind;
 use crate::cache::Handle;
 use crate::error::Result;
 use crate::format::record::Tag;
-use crate::snapshot::{Cursor as Walk, Direction, Layered, Start, Stop, load_value};
+use crate::snapshot::{Cursor as Walk, Direction, Layered, Start, Stop, load_following};
 
 /// Where a cursor stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -100,7 +101,8 @@ impl Cursor<'_> {
     }
 
     /// The value of the entry on which the cursor stands, if it stands on one. Lent from its leaf;
-    /// one that is not there is read, once for as long as the cursor stands here.
+    /// one that is not there is read, once for as long as the cursor stands here. A reference is
+    /// followed.
     ///
     /// Errors: those of [`get`](crate::Store::get).
     pub fn value(&mut self) -> Operation<impl Future<Output = Result<Option<&[u8]>>> + Send> {
@@ -111,15 +113,30 @@ impl Cursor<'_> {
             if self.value.is_none() {
                 let (tag, payload) = self.walk.stored(&self.over);
                 if tag != Tag::Inline {
-                    let pages = self.over.version().pages();
-                    let value = load_value(pages, self.walk.key(), tag, payload).await?;
-                    self.value = Some(value);
+                    let (key, stored) = (self.walk.key(), (tag, payload.to_vec()));
+                    let within = self.base.bytes();
+                    self.value = Some(load_following(&self.over, within, key, stored).await?);
                 }
             }
             Ok(Some(match &self.value {
                 Some(value) => value,
                 None => self.walk.stored(&self.over).1,
             }))
+        })
+    }
+
+    /// The same, but of a reference the key that it names.
+    pub fn kind(
+        &mut self,
+    ) -> Operation<impl Future<Output = Result<Option<ValueKind<'_>>>> + Send> {
+        Operation::new(async move {
+            if self.place == Place::Entry
+                && let (Tag::Reference, _) = self.walk.stored(&self.over)
+            {
+                let target = self.walk.stored(&self.over).1;
+                return Ok(Some(ValueKind::reference(target, self.base.bytes())));
+            }
+            Ok(self.value().await?.map(ValueKind::Bytes))
         })
     }
 

@@ -12,6 +12,7 @@ use super::cursor::Cursor;
 use super::key_range::KeyRange;
 use super::operation::Operation;
 use super::transaction::Transaction;
+use super::value::ValueKind;
 use crate::error::{Error, Result};
 use crate::snapshot::{Direction, Layered};
 
@@ -102,14 +103,18 @@ impl<'t> CursorMut<'t> {
     /// [`Cursor::value`].
     pub fn value(&mut self) -> Operation<impl Future<Output = Result<Option<&[u8]>>> + Send> {
         Operation::new(async move {
-            if self.unseen != Unseen::Nothing && self.cursor.key().is_some() {
-                // Until it was found.
-                self.unseen = Unseen::All;
-                let over = self.newest();
-                self.cursor.find_again(over).await?;
-                self.unseen = Unseen::Nothing;
-            }
+            self.see_entry().await?;
             self.cursor.value().await
+        })
+    }
+
+    /// The same, but of a reference the key that it names.
+    pub fn kind(
+        &mut self,
+    ) -> Operation<impl Future<Output = Result<Option<ValueKind<'_>>>> + Send> {
+        Operation::new(async move {
+            self.see_entry().await?;
+            self.cursor.kind().await
         })
     }
 
@@ -215,6 +220,18 @@ impl<'t> CursorMut<'t> {
 
     fn newest(&self) -> Layered {
         self.transaction.reader.layered()
+    }
+
+    /// Takes the edits into its view, without leaving its entry.
+    async fn see_entry(&mut self) -> Result<()> {
+        if self.unseen != Unseen::Nothing && self.cursor.key().is_some() {
+            // Until it was found.
+            self.unseen = Unseen::All;
+            let over = self.newest();
+            self.cursor.find_again(over).await?;
+            self.unseen = Unseen::Nothing;
+        }
+        Ok(())
     }
 
     /// Takes the edits into its view.

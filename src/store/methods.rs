@@ -5,7 +5,7 @@ macro_rules! reading_methods {
     ($life:lifetime) => {
         /// The value of a key, or `None`. Cached: one descent and one copy; else one read a level
         /// that is not in memory. Errors: `InvalidArgument` for a key of more than 32 KiB;
-        /// `Corrupt`; `Io`; `OperatorMissing`.
+        /// `Corrupt`; `Io`; `OperatorMissing`; `BrokenReference`.
         pub fn get<K: AsRef<[u8]> + Send>(
             &self,
             key: K,
@@ -258,6 +258,21 @@ macro_rules! writing_methods {
         {
             $crate::store::Operation::new(async move {
                 self.writes.put_reserved(key.as_ref(), length, fill).await?;
+                self.spill_if_large().await
+            })
+        }
+
+        /// Makes a key stand for another one: see [`Store::put_reference`](crate::Store::put_reference).
+        /// In a view, both are keys of the view.
+        pub fn put_reference<K: AsRef<[u8]> + Send, T: AsRef<[u8]> + Send>(
+            &mut self,
+            key: K,
+            target: T,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<Output = $crate::Result<()>> + Send + use<'_, K, T>,
+        > {
+            $crate::store::Operation::new(async move {
+                self.writes.put_reference(key.as_ref(), target.as_ref())?;
                 self.spill_if_large().await
             })
         }

@@ -74,7 +74,7 @@ pub use snapshot::Snapshot;
 pub use statistics::Statistics;
 pub use subtree::{Components, Narrow, Subtree};
 pub use transaction::Transaction;
-pub use value::{Entry, Value};
+pub use value::{Entry, Value, ValueKind};
 pub use verify::{verify_disk, verify_file};
 
 use self::core::Core;

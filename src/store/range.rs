@@ -11,12 +11,15 @@ use bytes::Bytes;
 use futures::Stream;
 
 use super::operation::Operation;
-use super::value::{Entry, Value};
+use super::subtree::Base;
+use super::value::{Entry, Value, ValueKind};
 use crate::cache::Handle;
 use crate::disk::block_on;
 use crate::error::Result;
 use crate::format::record::Tag;
-use crate::snapshot::{Cursor, Direction, Layered, Start, Stop, load_value};
+use crate::snapshot::{
+    Cursor, Direction, Layered, Start, Stop, load_following, load_value, target_of,
+};
 
 /// What a stream waits for.
 enum Loaded {
@@ -30,6 +33,8 @@ type Loading = Pin<Box<dyn Future<Output = Result<Loaded>> + Send>>;
 enum Lent<'v> {
     InPlace(&'v [u8]),
     Loaded(Bytes),
+    /// It is a reference, and not followed.
+    Reference(ValueKind<'v>),
     /// It was not asked for, and is not in place.
     Unread,
 }
@@ -42,7 +47,17 @@ impl Deref for Lent<'_> {
         match self {
             Self::InPlace(value) => value,
             Self::Loaded(value) => value,
+            Self::Reference(kind) => kind.bytes(),
             Self::Unread => &[],
+        }
+    }
+}
+
+impl Lent<'_> {
+    fn kind(&self) -> ValueKind<'_> {
+        match self {
+            Self::Reference(kind) => *kind,
+            value => ValueKind::Bytes(value),
         }
     }
 }
@@ -82,6 +97,10 @@ impl<R, F: FnOnce(&[u8], Lent<'_>) -> R> Future for Lend<'_, '_, F> {
 /// instead and allocates nothing. After an error these two end, while lending tries the same entry
 /// again.
 ///
+/// What it gives for a reference to another key is the reference:
+/// [`Value::kind`] and [`next_kind_with`](Self::next_kind_with) tell. To get the
+/// values in the place of references: [`following`](Self::following).
+///
 /// Costs: one descent a leaf; where nothing is pending, no more than a copy an entry.
 #[must_use = "a range does nothing before it is asked"]
 pub struct Range<'r> {
@@ -103,8 +122,10 @@ pub struct Range<'r> {
     failed: bool,
     /// Nothing is left.
     finished: bool,
-    /// How many bytes of each key the view takes off.
-    stripped: usize,
+    /// What the view takes off each key.
+    base: Base,
+    /// References are followed.
+    following: bool,
     /// Ranges of a transaction borrow it.
     borrowed: PhantomData<&'r ()>,
 }
@@ -114,7 +135,7 @@ impl<'r> Range<'r> {
         over: Layered,
         low: Bound<Vec<u8>>,
         high: Bound<Vec<u8>>,
-        stripped: usize,
+        base: Base,
     ) -> Self {
         Self {
             over,
@@ -127,9 +148,29 @@ impl<'r> Range<'r> {
             loaded: Vec::new(),
             failed: false,
             finished: false,
-            stripped,
+            base,
+            following: false,
             borrowed: PhantomData,
         }
+    }
+
+    /// The same range, which gives the values in the place of references, as
+    /// [`Store::get`](crate::Store::get) does: in the version that the range sees. Costs one more
+    /// `get` for each reference on the way. A reference that leads to no value is an error
+    /// (`BrokenReference`) in its place.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("2026/report", "…").wait()?;
+    /// store.put_reference("newest", "2026/report").wait()?;
+    /// for entry in store.iter().following() {
+    ///     assert_eq!(entry?.1, "…");
+    /// }
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
+    pub fn following(mut self) -> Self {
+        self.following = true;
+        self
     }
 
     /// Steps one end onto its next entry, without I/O.
@@ -224,13 +265,16 @@ impl<'r> Range<'r> {
                 ((Tag::Inline, payload), _) => Lent::InPlace(payload),
                 (_, Some(value)) => Lent::Loaded(value),
                 _ if !value_wanted => Lent::Unread,
+                ((Tag::Reference, target), None) if !self.following => {
+                    Lent::Reference(ValueKind::reference(target, self.base.bytes()))
+                }
                 ((tag, payload), None) => {
                     *loading = Some(self.load_value(cursor.key(), tag, payload));
                     continue;
                 }
             };
             let function = function.take();
-            let key = &cursor.key()[self.stripped..];
+            let key = &cursor.key()[self.base.bytes().len()..];
             let result = function.map(|function| function(key, lent));
             self.held[direction as usize] = false;
             return Poll::Ready(Ok(result));
@@ -241,6 +285,14 @@ impl<'r> Range<'r> {
     fn load_value(&self, key: &[u8], tag: Tag, payload: &[u8]) -> Loading {
         let pages = Arc::clone(self.over.version().pages());
         let (key, payload) = (key.to_vec(), payload.to_vec());
+        if target_of(tag, &payload).is_some() {
+            let (over, base) = (self.over.clone(), self.base.clone());
+            return Box::pin(async move {
+                load_following(&over, base.bytes(), &key, (tag, payload))
+                    .await
+                    .map(Loaded::Value)
+            });
+        }
         Box::pin(async move {
             load_value(&pages, &key, tag, &payload)
                 .await
@@ -290,7 +342,7 @@ impl<'r> Range<'r> {
     }
 
     /// Lends the next entry, key and value, to a function. `None` at the end. No allocation where
-    /// the value is in its leaf.
+    /// the value is in its leaf. Of a reference that is not followed, the key that it names is lent.
     pub fn next_with<R>(
         &mut self,
         function: impl FnOnce(&[u8], &[u8]) -> R,
@@ -304,6 +356,27 @@ impl<'r> Range<'r> {
         function: impl FnOnce(&[u8], &[u8]) -> R,
     ) -> Operation<impl Future<Output = Result<Option<R>>>> {
         Operation::new(self.lend(Direction::Backward, true, |key, lent| function(key, &lent)))
+    }
+
+    /// Lends the next entry to a function, which is told whether it has a value or a reference.
+    pub fn next_kind_with<R>(
+        &mut self,
+        function: impl FnOnce(&[u8], ValueKind<'_>) -> R,
+    ) -> Operation<impl Future<Output = Result<Option<R>>>> {
+        Operation::new(self.lend(Direction::Forward, true, |key, lent| {
+            function(key, lent.kind())
+        }))
+    }
+
+    /// Lends the last entry that is left to a function, which is told whether it has a value or a
+    /// reference.
+    pub fn next_back_kind_with<R>(
+        &mut self,
+        function: impl FnOnce(&[u8], ValueKind<'_>) -> R,
+    ) -> Operation<impl Future<Output = Result<Option<R>>>> {
+        Operation::new(self.lend(Direction::Backward, true, |key, lent| {
+            function(key, lent.kind())
+        }))
     }
 
     /// The next entry, owned.
@@ -352,11 +425,12 @@ fn limit<'c>(
 
 fn entry(key: &[u8], value: Lent<'_>) -> (Vec<u8>, Value) {
     let value = match value {
-        Lent::InPlace(value) => Bytes::copy_from_slice(value),
-        Lent::Loaded(value) => value,
-        Lent::Unread => Bytes::new(),
+        Lent::InPlace(value) => Value::new(Bytes::copy_from_slice(value)),
+        Lent::Loaded(value) => Value::new(value),
+        Lent::Reference(kind) => Value::of(kind),
+        Lent::Unread => Value::default(),
     };
-    (key.to_vec(), Value::new(value))
+    (key.to_vec(), value)
 }
 
 impl Iterator for Range<'_> {

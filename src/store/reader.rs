@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::format::PagePointer;
 use crate::format::record::{KEY_BYTES_MAX, Tag};
 use crate::snapshot::{
-    Layered, Lookup, Version, View, count, estimate, fold_chains, load_value, lookup_below, nth,
-    read_part, stored_length,
+    Find, Layered, Lookup, Settled, Version, View, count, estimate, fold_chains, follow,
+    load_value, lookup_below, nth, read_part, stored_length, target_of,
 };
 use crate::transaction::Overlay;
 use crate::tree::journal::{Found, Outcome};
@@ -193,14 +193,22 @@ impl Reader {
 
     /// A value that is not all in its leaf: looked for again, in a version that is held.
     async fn load(&self, key: &[u8]) -> Result<Option<Bytes>> {
-        match self.held().find(key, Bytes::copy_from_slice).await? {
-            Stored::Absent => Ok(None),
-            Stored::Inline(value) => Ok(Some(value)),
-            Stored::Elsewhere(tag, payload) => {
-                let value = load_value(&self.core.pages, key, tag, &payload).await?;
-                Ok(Some(value))
-            }
-        }
+        // Until the value was read.
+        let held = self.held();
+        let Some(Settled { key, tag, payload }) = held.settled(key).await? else {
+            return Ok(None);
+        };
+        let value = load_value(&self.core.pages, &key, tag, &payload).await?;
+        Ok(Some(value))
+    }
+
+    /// What a key stands for in the end, in a version that is held: references are followed.
+    async fn settled(&self, key: &[u8]) -> Result<Option<Settled>> {
+        let Some(stored) = self.find_stored(key).await? else {
+            return Ok(None);
+        };
+        let (pages, within) = (&self.core.pages, self.base.bytes());
+        follow(self, pages, within, key, stored).await.map(Some)
     }
 
     pub(super) async fn get_part(
@@ -210,37 +218,54 @@ impl Reader {
         length: usize,
     ) -> Result<Option<Value>> {
         let key = &*self.base.key(key)?;
+        // Until the value was read.
         let held = self.held();
-        let (tag, payload) = match held.find(key, <[u8]>::to_vec).await? {
-            Stored::Absent => return Ok(None),
-            Stored::Inline(value) => (Tag::Inline, value),
-            Stored::Elsewhere(tag, payload) => (tag, payload),
+        let Some(Settled { key, tag, payload }) = held.settled(key).await? else {
+            return Ok(None);
         };
-        let part = read_part(&self.core.pages, key, tag, &payload, offset, length).await?;
+        let part = read_part(&self.core.pages, &key, tag, &payload, offset, length).await?;
         Ok(Some(Value::new(part)))
     }
 
-    pub(super) async fn value_length(&self, relative: &[u8]) -> Result<Option<u64>> {
-        let key = &*self.base.key(relative)?;
-        let (tag, payload) = match self.find(key, <[u8]>::len).await? {
+    pub(super) async fn value_length(&self, key: &[u8]) -> Result<Option<u64>> {
+        let key = &*self.base.key(key)?;
+        match self.find(key, <[u8]>::len).await? {
             Stored::Absent => return Ok(None),
             Stored::Inline(length) => return Ok(Some(length as u64)),
-            Stored::Elsewhere(tag, payload) => (tag, payload),
-        };
-        match stored_length(tag, &payload)? {
-            Some(length) => Ok(Some(length)),
-            None => Ok(self.get(relative).await?.map(|value| value.len() as u64)),
+            Stored::Elsewhere(tag, payload) => {
+                if let Some(length) = stored_length(tag, &payload)? {
+                    return Ok(Some(length));
+                }
+            }
         }
+        Box::pin(async move {
+            let held = self.held();
+            let Some(Settled { key, tag, payload }) = held.settled(key).await? else {
+                return Ok(None);
+            };
+            if let Some(length) = stored_length(tag, &payload)? {
+                return Ok(Some(length));
+            }
+            let value = load_value(&self.core.pages, &key, tag, &payload).await?;
+            Ok(Some(value.len() as u64))
+        })
+        .await
     }
 
     pub(super) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
         let key = &*self.base.key(key)?;
-        Ok(!matches!(self.find(key, |_| ()).await?, Stored::Absent))
+        match self.find(key, |_| ()).await? {
+            Stored::Absent => Ok(false),
+            Stored::Elsewhere(tag, payload) if target_of(tag, &payload).is_some() => {
+                Box::pin(async move { Ok(self.held().settled(key).await?.is_some()) }).await
+            }
+            _ => Ok(true),
+        }
     }
 
     pub(super) fn range<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Range<'r> {
         let (low, high) = self.base.bounds(low, high);
-        Range::new(self.layered(), low, high, self.base.bytes().len())
+        Range::new(self.layered(), low, high, self.base.clone())
     }
 
     pub(super) fn cursor<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Cursor<'r> {
@@ -289,14 +314,24 @@ impl Reader {
         let Some((from, skip)) = found else {
             return Ok(None);
         };
-        let stripped = self.base.bytes().len();
-        let mut range = Range::new(over, Bound::Included(from), high, stripped);
+        let mut range = Range::new(over, Bound::Included(from), high, self.base.clone());
         for _ in 0..skip {
             if range.next_key_with(|_| ()).await?.is_none() {
                 return Ok(None);
             }
         }
         range.next_entry().await
+    }
+}
+
+impl Find for Reader {
+    /// Each hop of a reference that is followed comes here, and goes the way of any read of a key.
+    async fn find_stored(&self, key: &[u8]) -> Result<Option<(Tag, Vec<u8>)>> {
+        Ok(match self.find(key, <[u8]>::to_vec).await? {
+            Stored::Absent => None,
+            Stored::Inline(value) => Some((Tag::Inline, value)),
+            Stored::Elsewhere(tag, payload) => Some((tag, payload)),
+        })
     }
 }
 

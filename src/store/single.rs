@@ -51,6 +51,50 @@ impl Store {
         })
     }
 
+    /// Makes a key stand for another one, as a commit of its own: whoever reads the value of `key`
+    /// by name ([`get`](Self::get), [`get_with`](Self::get_with), [`contains_key`](Self::contains_key)
+    /// and the like) gets that of `target`, in the same version. In a view both are keys of the view,
+    /// and what is stored is the whole key, so that wider views read it, too.
+    ///
+    /// * Up to 16 references are followed, one after the other. What leads to no value is an error
+    ///   (`BrokenReference`) whose [`chain`](crate::Error::chain) has the keys: a target that has none,
+    ///   a circle, or more of them. The target is not looked for here: it may come later.
+    /// * A view is never left: a reference to a key outside of the view that is read is an error.
+    /// * `put` and `delete` are about the reference itself. What depends on what is there
+    ///   ([`insert`](Self::insert), [`update`](Self::update) and the like) reads what the reference
+    ///   gives, and puts in the place of the reference. Operands of [`merge`](Self::merge) stay over
+    ///   the reference: they change what it gives, whatever that comes to be, and not the target.
+    /// * Ranges, `first`, `last`, `nth`, `pop_first` and the like give the reference itself:
+    ///   [`Value::kind`](crate::Value::kind), [`Range::following`](crate::Range::following). Counts
+    ///   count it as an entry.
+    ///
+    /// Costs as [`put`](Self::put) of the key as a value; reading it, one more `get` for each
+    /// reference. [`verify`](Self::verify) lists those that lead to no value. Errors: those of `put`.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("2026/report", "words").wait()?;
+    /// store.put_reference("newest", "2026/report").wait()?;
+    /// assert_eq!(store.get("newest").wait()?.unwrap(), "words");
+    ///
+    /// store.delete("2026/report").wait()?;
+    /// let error = store.get("newest").wait().unwrap_err();
+    /// assert_eq!(error.kind(), thunderhead::ErrorKind::BrokenReference);
+    /// assert_eq!(error.chain(), [&b"newest"[..], b"2026/report"]);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
+    pub fn put_reference<K: AsRef<[u8]> + Send, T: AsRef<[u8]> + Send>(
+        &self,
+        key: K,
+        target: T,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K, T>> {
+        Operation::new(async move {
+            let target = self.reader.base.key(target.as_ref())?;
+            self.commit_single(Tag::Reference, key.as_ref(), &target)
+                .await
+        })
+    }
+
     /// Deletes a key, as a commit of its own. No error if there is none.
     pub fn delete<K: AsRef<[u8]> + Send>(
         &self,

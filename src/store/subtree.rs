@@ -263,7 +263,7 @@ impl Components<'_> {
             let Some((low, high)) = self.left.clone() else {
                 return Ok(None);
             };
-            let mut range = Range::new(self.over.clone(), low, high.clone(), 0);
+            let mut range = Range::new(self.over.clone(), low, high.clone(), Base::default());
             let Some(key) = range.next_key_with(<[u8]>::to_vec).await? else {
                 self.left = None;
                 return Ok(None);

@@ -152,6 +152,15 @@ impl Writes {
         Ok(())
     }
 
+    /// The target is one of the view's keys, too, and stored as the whole key.
+    pub(super) fn put_reference(&mut self, key: &[u8], target: &[u8]) -> Result<()> {
+        let (key, target) = (self.base.key(key)?, self.base.key(target)?);
+        self.core.check_writable(true)?;
+        self.grows = true;
+        lock(&self.overlay).put(&key, Tag::Reference, &target);
+        Ok(())
+    }
+
     pub(super) fn delete_range(&mut self, range: Bounds) -> Result<()> {
         self.core.check_writable(false)?;
         let (low, high) = self.base.bounds(range.0, range.1);

@@ -1,7 +1,9 @@
 //! [`Value`]: the bytes of a value, owned by whoever reads them.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use bytes::Bytes;
@@ -23,14 +25,90 @@ pub type Entry = (Vec<u8>, Value);
 /// assert_eq!(std::str::from_utf8(&value), Ok("value"));
 /// # Ok::<(), thunderhead::Error>(())
 /// ```
-#[derive(Clone, Default, Eq, PartialOrd, Ord, Hash)]
+///
+/// What a range gives may be a reference to another key instead; then the bytes are that key:
+/// [`kind`](Self::kind) tells.
+#[derive(Clone, Default)]
 pub struct Value {
     bytes: Bytes,
+    names: Names,
+}
+
+/// What the bytes are.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Names {
+    #[default]
+    Nothing,
+    KeyInView,
+    KeyOutside,
+}
+
+/// Whether something is a value or a reference: see [`Store::put_reference`](crate::Store::put_reference).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ValueKind<'v> {
+    /// The bytes of a value.
+    Bytes(&'v [u8]),
+    /// A reference to this key of the view that is read.
+    Reference(&'v [u8]),
+    /// A reference that leaves the view that is read. The key is one of the whole store; it is not
+    /// followed.
+    ReferenceOutside(&'v [u8]),
+}
+
+impl<'v> ValueKind<'v> {
+    /// A reference to a key of the whole store, as it is seen in a view with this prefix.
+    pub(super) fn reference(target: &'v [u8], view: &[u8]) -> Self {
+        match target.strip_prefix(view) {
+            Some(key) => Self::Reference(key),
+            None => Self::ReferenceOutside(target),
+        }
+    }
+
+    /// The bytes of the value, or of the key that it names.
+    pub(super) fn bytes(self) -> &'v [u8] {
+        match self {
+            Self::Bytes(bytes) | Self::Reference(bytes) | Self::ReferenceOutside(bytes) => bytes,
+        }
+    }
 }
 
 impl Value {
     pub(crate) fn new(bytes: Bytes) -> Self {
-        Self { bytes }
+        let names = Names::Nothing;
+        Self { bytes, names }
+    }
+
+    /// The same, owned.
+    pub(super) fn of(kind: ValueKind<'_>) -> Self {
+        let names = match kind {
+            ValueKind::Bytes(_) => Names::Nothing,
+            ValueKind::Reference(_) => Names::KeyInView,
+            ValueKind::ReferenceOutside(_) => Names::KeyOutside,
+        };
+        let bytes = Bytes::copy_from_slice(kind.bytes());
+        Self { bytes, names }
+    }
+
+    /// Whether these are the bytes of a value, or of a key to which there is a reference. Only what
+    /// a range gives that does not follow can be the latter.
+    ///
+    /// ```
+    /// use thunderhead::ValueKind;
+    ///
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("2026/report", "…").wait()?;
+    /// store.put_reference("newest", "2026/report").wait()?;
+    /// let (_, value) = store.last().wait()?.unwrap();
+    /// assert_eq!(value.kind(), ValueKind::Reference(b"2026/report"));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
+    pub fn kind(&self) -> ValueKind<'_> {
+        match self.names {
+            Names::Nothing => ValueKind::Bytes(&self.bytes),
+            Names::KeyInView => ValueKind::Reference(&self.bytes),
+            Names::KeyOutside => ValueKind::ReferenceOutside(&self.bytes),
+        }
     }
 
     /// The bytes, shared.
@@ -79,6 +157,26 @@ impl From<Value> for Vec<u8> {
 impl<T: AsRef<[u8]> + ?Sized> PartialEq<T> for Value {
     fn eq(&self, other: &T) -> bool {
         self.bytes == other.as_ref()
+    }
+}
+
+impl Eq for Value {}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Value {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bytes.cmp(&other.bytes)
+    }
+}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes.hash(state);
     }
 }
 

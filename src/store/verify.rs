@@ -34,7 +34,8 @@ impl Drop for KeptRoot {
 impl Store {
     /// Makes a checkpoint, then reads everything that it made durable, from the disk, and tells
     /// `visit` what is wrong, and how far it is; answering with a break ends it (`Cancelled`).
-    /// Reads and writes go on meanwhile. Costs reading the whole store.
+    /// Reads and writes go on meanwhile. Costs reading the whole store, and the leaves twice if there
+    /// are references: those that lead to no value are notes.
     ///
     /// Errors: those of a checkpoint. What is wrong with the store is no error but a
     /// [`Finding`](crate::inspect::Finding).

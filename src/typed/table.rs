@@ -296,6 +296,21 @@ macro_rules! typed_writing {
                 Operation::new(async move { self.rows.put(key, value).await })
             }
 
+            /// Makes a row stand for that of another key of the table: see
+            /// [`Store::put_reference`].
+            pub fn put_reference<Q, T>(
+                &$($mutable)* self,
+                key: &Q,
+                target: &T,
+            ) -> Operation<impl Future<Output = Result<$put>> + Send>
+            where
+                Q: EncodeKey<K> + ?Sized,
+                T: EncodeKey<K> + ?Sized,
+            {
+                let (key, target) = (encode_key(key), encode_key(target));
+                Operation::new(async move { self.rows.put_reference(key, target).await })
+            }
+
             /// Deletes a row. No error if there is none.
             pub fn delete<Q: EncodeKey<K> + ?Sized>(
                 &$($mutable)* self,
@@ -350,7 +365,7 @@ typed_writing!([] Store, [], SequenceNumber);
 typed_writing!(['t,] Subtree<'t, Transaction>, [mut], ());
 
 /// Rows in the order of their keys, from either end or both at once. As an [`Iterator`] it waits, as
-/// a [`Stream`] it is awaited.
+/// a [`Stream`] it is awaited. References are followed.
 #[must_use = "a range does nothing before it is asked"]
 pub struct TypedRange<'r, K, V> {
     range: Range<'r>,
@@ -360,7 +375,7 @@ pub struct TypedRange<'r, K, V> {
 impl<'r, K: DecodeKey, V: DecodeValue> TypedRange<'r, K, V> {
     fn new(range: Range<'r>) -> Self {
         Self {
-            range,
+            range: range.following(),
             types: PhantomData,
         }
     }

@@ -4,12 +4,14 @@
 //! * `script`, `run`: the random part. A failure prints its seed and the shortest script found.
 //! * `cursors`: seeking, stepping and editing.
 //! * `limits`: arguments beyond what is possible, and ends of ranges that meet failures.
+//! * `references`: keys that stand for others.
 //! * `threads`: executors, and readers beside writers.
 //!
 //! `THUNDERHEAD_ROUNDS` multiplies the rounds; `THUNDERHEAD_SEED` plays one seed again.
 
 mod cursors;
 mod limits;
+mod references;
 mod run;
 mod script;
 mod threads;

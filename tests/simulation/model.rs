@@ -15,6 +15,8 @@ pub enum Operation {
     Delete(Vec<u8>),
     DeleteRange(Vec<u8>, Vec<u8>),
     Append(Vec<u8>, Vec<u8>),
+    /// A key of those that begin with `r`, and the key for which it stands.
+    Refer(Vec<u8>, Vec<u8>),
 }
 
 /// The bytes of a value, different at every place of it.
@@ -49,12 +51,29 @@ pub fn apply(state: &mut State, operation: &Operation) {
         Operation::DeleteRange(low, end) => {
             state.retain(|key, _| key < low || key >= end);
         }
+        Operation::Refer(key, target) => {
+            state.insert(key.clone(), target.as_slice().into());
+        }
         Operation::Append(key, operand) => {
             let mut bytes = state.get(key).map_or(Vec::new(), |value| value.to_vec());
             bytes.extend_from_slice(operand);
             state.insert(key.clone(), bytes.into());
         }
     }
+}
+
+/// What a key gives that stands for another one: `None` if that leads to no value.
+pub fn followed<'s>(state: &'s State, key: &[u8]) -> Option<&'s [u8]> {
+    let mut value = state.get(key)?;
+    let mut is_reference = key.starts_with(b"r");
+    for _ in 0..state.len() {
+        if !is_reference {
+            return Some(value);
+        }
+        is_reference = value.starts_with(b"r");
+        value = state.get(&value[..])?;
+    }
+    None
 }
 
 /// The history of a store.

@@ -133,7 +133,15 @@ fn operation(random: &mut Rng, taste: &Taste) -> Operation {
             let (one, two) = (key(random, taste), key(random, taste));
             Operation::DeleteRange(one.clone().min(two.clone()), one.max(two))
         }
-        _ => Operation::Append(key(random, taste), vec![random.u8(..); random.usize(..12)]),
+        16..19 => Operation::Append(key(random, taste), vec![random.u8(..); random.usize(..12)]),
+        _ => {
+            let one = |random: &mut Rng| format!("r{}", random.u32(..6)).into_bytes();
+            let target = match random.u32(..4) {
+                0 => one(random),
+                _ => key(random, taste),
+            };
+            Operation::Refer(one(random), target)
+        }
     }
 }
 

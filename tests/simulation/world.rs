@@ -10,7 +10,7 @@ use thunderhead::{
     Batch, Durability, ErrorKind, Maintenance, Options, Result, Snapshot, Store, Transaction,
 };
 
-use super::model::{Append, Model, Operation, State, value};
+use super::model::{Append, Model, Operation, State, followed, value};
 use super::script::{BATCHES, Modify, Step};
 
 /// How the stores of a test are made.
@@ -139,6 +139,7 @@ impl World {
                     Operation::Append(key, operand) => {
                         store.merge(key, "append", operand).wait()?
                     }
+                    Operation::Refer(key, target) => store.put_reference(key, target).wait()?,
                 };
                 self.model.acknowledge(sequence.0, *durability);
             }
@@ -385,6 +386,7 @@ fn write(transaction: &mut Transaction, operations: &[Operation]) -> Result<()> 
             Operation::Append(key, operand) => {
                 transaction.merge(key, "append", operand).wait()?;
             }
+            Operation::Refer(key, target) => transaction.put_reference(key, target).wait()?,
         }
     }
     Ok(())
@@ -398,6 +400,7 @@ fn gather(batch: &mut Batch, operation: &Operation) -> Result<()> {
             batch.delete_range(low.as_slice()..end.as_slice()).wait()
         }
         Operation::Append(key, operand) => batch.merge(key, "append", operand).wait(),
+        Operation::Refer(key, target) => batch.put_reference(key, target).wait(),
     }
 }
 
@@ -463,8 +466,19 @@ pub fn check_store(store: &Store, states: &[&State]) -> State {
     assert_eq!(counted, expected, "the count of a range");
     let step = state.len() / 8 + 1;
     for (rank, (key, value)) in state.iter().enumerate().step_by(step) {
-        let found = store.get(key).wait().expect("a get");
-        assert_eq!(found.as_deref(), Some(&value[..]));
+        match key.starts_with(b"r") {
+            false => {
+                let found = store.get(key).wait().expect("a get");
+                assert_eq!(found.as_deref(), Some(&value[..]));
+            }
+            true => match store.get(key).wait() {
+                Ok(found) => assert_eq!(found.as_deref(), followed(state, key)),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::BrokenReference, "{error}");
+                    assert_eq!(followed(state, key), None);
+                }
+            },
+        }
         let nth = store.nth(rank as u64).wait().expect("an nth");
         assert_eq!(nth.map(|(key, _)| key).as_ref(), Some(key));
     }
