@@ -48,6 +48,15 @@ pub enum ErrorKind {
     /// A reference leads to no value: to a key that has none, in a circle, over too many others, or
     /// out of the view that is read. [`Error::chain`] has the keys.
     BrokenReference,
+    /// Waiting for a lock would have been waiting for oneself. The message names everybody in the
+    /// cycle; release what is held, or drop the transaction, and begin anew.
+    Deadlock,
+    /// A range that is held shared was to be locked exclusively: two who do so wait for each other.
+    UpgradeRefused,
+    /// As many ranges are locked as are possible at a time.
+    TooManyLocks,
+    /// It was not done within the time that was given to it.
+    TimedOut,
 }
 
 /// Why an operation failed.
@@ -156,7 +165,11 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.inner.kind,
-            ErrorKind::Io | ErrorKind::StorageFull | ErrorKind::Locked
+            ErrorKind::Io
+                | ErrorKind::StorageFull
+                | ErrorKind::Locked
+                | ErrorKind::TooManyLocks
+                | ErrorKind::TimedOut
         )
     }
 
