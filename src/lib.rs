@@ -89,6 +89,8 @@ pub mod fuzzing;
 pub mod guide;
 pub mod inspect;
 mod log;
+#[cfg(doctest)]
+mod misuse;
 mod snapshot;
 mod space;
 mod store;
