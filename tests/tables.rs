@@ -3,7 +3,8 @@
 use std::error::Error;
 
 use futures::TryStreamExt;
-use thunderhead::typed::{DecodeKey, DecodeValue, EncodeKey, EncodeValue, Table};
+use serde::{Deserialize, Serialize};
+use thunderhead::typed::{DecodeKey, DecodeValue, EncodeKey, EncodeValue, Serde, Table};
 use thunderhead::{ErrorKind, Store};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -168,6 +169,188 @@ fn another_type_is_refused_and_changes_nothing() -> Outcome {
     assert!(wrong.within(&mut transaction).wait().is_err());
     drop(transaction);
     assert_eq!(PEOPLE.of(&store).wait()?.len().wait()?, 1);
+    Ok(())
+}
+
+#[test]
+fn rows_at_the_ends_and_those_that_depend_on_what_is_there() -> Outcome {
+    let store = Store::in_memory()?;
+    let people = PEOPLE.of(&store).wait()?;
+    assert_eq!(people.first().wait()?, None);
+    for id in 0..6 {
+        people.put(&id, &person("one", id as i16)).wait()?;
+    }
+    assert_eq!(people.first().wait()?, Some((0, person("one", 0))));
+    assert_eq!(people.last().wait()?, Some((5, person("one", 5))));
+    let several = people.get_many(&[3, 9, 1]).wait()?;
+    assert_eq!(
+        several,
+        [Some(person("one", 3)), None, Some(person("one", 1))]
+    );
+    let before = people.put_if_absent(&5, &person("other", 5)).wait()?;
+    assert_eq!(before, Some(person("one", 5)));
+    assert_eq!(people.put_if_absent(&6, &person("one", 6)).wait()?, None);
+
+    let mut transaction = store.begin().wait()?;
+    let mut rows = PEOPLE.within(&mut transaction).wait()?;
+    assert_eq!(rows.pop_first().wait()?, Some((0, person("one", 0))));
+    assert_eq!(rows.pop_last().wait()?, Some((6, person("one", 6))));
+    let older = |who: Option<Person>| {
+        who.map(|who| Person {
+            born: who.born - 10,
+            ..who
+        })
+    };
+    assert_eq!(rows.update(&1, older).wait()?, Some(person("one", -9)));
+    assert_eq!(rows.update(&2, |_| None).wait()?, None);
+    assert_eq!(rows.update(&0, older).wait()?, None);
+    assert_eq!(
+        rows.retain_in::<u64>(.., |id, who| id != 3 && who.born != 4)
+            .wait()?,
+        2
+    );
+    drop(rows);
+    transaction.commit().wait()?;
+    let left: Vec<_> = people.iter().collect::<Result<_, _>>()?;
+    assert_eq!(left, [(1, person("one", -9)), (5, person("one", 5))]);
+
+    // What is no row is told, and nothing of it is lost but by a commit.
+    people.untyped().put(0u64.to_be_bytes(), [1]).wait()?;
+    let mut transaction = store.begin().wait()?;
+    let mut rows = PEOPLE.within(&mut transaction).wait()?;
+    let refused = [
+        rows.pop_first().wait().map(drop).unwrap_err(),
+        rows.update(&0, |_| None).wait().map(drop).unwrap_err(),
+        rows.retain_in::<u64>(.., |_, _| false)
+            .wait()
+            .map(drop)
+            .unwrap_err(),
+    ];
+    assert!(
+        refused
+            .iter()
+            .all(|error| error.kind() == ErrorKind::TypeMismatch)
+    );
+    drop(rows);
+    drop(transaction);
+    assert_eq!(people.len().wait()?, 3);
+    Ok(())
+}
+
+#[test]
+fn a_table_that_is_deleted_can_be_made_with_other_types() -> Outcome {
+    let store = Store::in_memory()?;
+    PEOPLE
+        .of(&store)
+        .wait()?
+        .put(&1, &person("ann", 1))
+        .wait()?;
+    let neighbour = Table::<u64, u64>::new("people by age");
+    neighbour.of(&store).wait()?.put(&1, &1).wait()?;
+    let other = Table::<String, u8>::new("people");
+    let mut transaction = store.begin().wait()?;
+    PEOPLE.delete(&mut transaction).wait()?;
+    other
+        .within(&mut transaction)
+        .wait()?
+        .put("ann", &1)
+        .wait()?;
+    transaction.commit().wait()?;
+    assert!(PEOPLE.of(&store).wait().is_err());
+    assert_eq!(other.of(&store).wait()?.get("ann").wait()?, Some(1));
+    assert_eq!(neighbour.of(&store).wait()?.len().wait()?, 1);
+    Ok(())
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Shape {
+    Circle { radius: f64 },
+    Polygon(Vec<(i32, i32)>),
+    Nothing,
+}
+
+/// It contains itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Drawing {
+    shape: Shape,
+    parts: Vec<Drawing>,
+    title: Option<String>,
+}
+
+#[test]
+fn what_serde_knows_can_be_a_value() -> Outcome {
+    let store = Store::in_memory()?;
+    let table = Table::<u8, Serde<Drawing>>::new("drawings");
+    let drawings = table.of(&store).wait()?;
+    let small = Drawing {
+        shape: Shape::Circle { radius: 1.5 },
+        parts: Vec::new(),
+        title: None,
+    };
+    let drawing = Drawing {
+        shape: Shape::Polygon(vec![(0, 0), (-3, 400_000)]),
+        parts: vec![small.clone(), small],
+        title: Some("two".into()),
+    };
+    drawings.put(&1, &Serde(&drawing)).wait()?;
+    drawings.put(&2, &Serde(drawing.clone())).wait()?;
+    for row in drawings.iter() {
+        assert_eq!(row?.1, Serde(drawing.clone()));
+    }
+    // Bytes that are not all of a value, or more than it.
+    let bytes = drawings.untyped().get([1]).wait()?.ok_or("no row")?;
+    for wrong in [&bytes[..bytes.len() - 1], &[&bytes[..], b"."].concat()] {
+        drawings.untyped().put([3], wrong).wait()?;
+        let error = drawings.get(&3).wait().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TypeMismatch, "{error}");
+    }
+    Ok(())
+}
+
+/// The same bytes as that of another layout.
+mod later {
+    use super::*;
+
+    #[derive(Debug, Serialize, Deserialize)]
+    pub enum Shape {
+        Circle { radius: f64 },
+        Polygon(Vec<(i32, i32)>),
+        Empty,
+    }
+}
+
+#[test]
+fn another_layout_is_another_type() -> Outcome {
+    let store = Store::in_memory()?;
+    Table::<u8, Serde<Shape>>::new("shapes").of(&store).wait()?;
+    let refused = Table::<u8, Serde<later::Shape>>::new("shapes").of(&store);
+    let refused = refused.wait().map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::TypeMismatch);
+    assert!(
+        refused.to_string().contains("Circle|Polygon|Nothing"),
+        "{refused}"
+    );
+    let names = [
+        Serde::<Shape>::type_name(),
+        Serde::<Vec<Shape>>::type_name(),
+        Serde::<Option<u8>>::type_name(),
+        Serde::<(u8, u16)>::type_name(),
+        Serde::<[u8; 3]>::type_name(),
+        Serde::<Drawing>::type_name(),
+        Serde::<std::collections::BTreeMap<String, u64>>::type_name(),
+        Serde::<()>::type_name(),
+    ];
+    let expected = [
+        "postcard Shape Circle|Polygon|Nothing",
+        "postcard sequence of Shape Circle|Polygon|Nothing",
+        "postcard option of u8",
+        "postcard 2 parts, first u8",
+        "postcard 3 parts, first u8",
+        "postcard Drawing {shape, parts, title}, first Shape Circle|Polygon|Nothing",
+        "postcard map from string",
+        "postcard ()",
+    ];
+    assert_eq!(names, expected);
     Ok(())
 }
 

@@ -24,6 +24,7 @@
 //! | `numbers`, `strings`, `composite` | the encoders |
 //! | `value` | the traits of values, and the encoders that need no order |
 //! | `table` | rows of two types in a subtree |
+//! | `with_serde` | with the feature `serde`: whatever serde knows, as a value |
 
 mod composite;
 mod key;
@@ -33,7 +34,11 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod value;
+#[cfg(feature = "serde")]
+mod with_serde;
 
 pub use key::{DecodeKey, EncodeKey, decode_key, encode_key, prefix_of};
 pub use table::{Rows, Table, TypedRange};
 pub use value::{DecodeValue, EncodeValue};
+#[cfg(feature = "serde")]
+pub use with_serde::Serde;

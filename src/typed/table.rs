@@ -21,7 +21,7 @@ use super::key::{DecodeKey, EncodeKey, decode_key, encode_key, prefix_of};
 use super::value::{DecodeValue, EncodeValue};
 use crate::error::{Error, Result};
 use crate::format::SequenceNumber;
-use crate::store::{Operation, Range, Snapshot, Store, Subtree, Transaction};
+use crate::store::{Operation, Prefix, Range, Snapshot, Store, Subtree, Transaction, Value};
 
 const TYPES: u8 = 0;
 const ROWS: u8 = 1;
@@ -125,6 +125,16 @@ impl<K: DecodeKey, V: DecodeValue> Table<K, V> {
         })
     }
 
+    /// Deletes the table in a transaction: its rows, and what it notes of its types, so that it can be
+    /// made with others. One operation, whatever the number of rows.
+    pub fn delete<'t>(
+        &self,
+        transaction: &'t mut Transaction,
+    ) -> Operation<impl Future<Output = Result<()>> + Send + use<'t, K, V>> {
+        let whole = Prefix(prefix_of(self.name));
+        Operation::new(async move { transaction.delete_range(whole).await })
+    }
+
     fn key(&self, kind: u8) -> Vec<u8> {
         let mut key = prefix_of(self.name);
         key.push(kind);
@@ -223,6 +233,32 @@ macro_rules! typed_reading {
                     let value = self.rows.get(key).await?;
                     value.map(|value| value_of(&value)).transpose()
                 })
+            }
+
+            /// The values of some keys, in their order, all as of one moment: see
+            /// [`Store::get_many`].
+            pub fn get_many<'q, Q: EncodeKey<K> + ?Sized + 'q>(
+                &self,
+                keys: impl IntoIterator<Item = &'q Q>,
+            ) -> Operation<impl Future<Output = Result<Vec<Option<V>>>> + Send> {
+                let keys: Vec<_> = keys.into_iter().map(encode_key).collect();
+                Operation::new(async move {
+                    let values = self.rows.get_many(keys).await?;
+                    let read = |value: Option<Value>| value.map(|value| value_of(&value)).transpose();
+                    values.into_iter().map(read).collect()
+                })
+            }
+
+            /// The row with the smallest key.
+            pub fn first(&self) -> Operation<impl Future<Output = Result<Option<(K, V)>>> + Send> {
+                let mut range = self.rows.iter().following();
+                Operation::new(async move { range.next_entry().await?.map(|row| row_of(Ok(row))).transpose() })
+            }
+
+            /// The row with the greatest key.
+            pub fn last(&self) -> Operation<impl Future<Output = Result<Option<(K, V)>>> + Send> {
+                let mut range = self.rows.iter().following();
+                Operation::new(async move { range.next_back_entry().await?.map(|row| row_of(Ok(row))).transpose() })
             }
 
             /// Whether a key has a value.
@@ -346,6 +382,24 @@ macro_rules! typed_writing {
                 })
             }
 
+            /// Puts a row unless there is one; gives the value that there is, or `None` if there was
+            /// none.
+            pub fn put_if_absent<Q, W>(
+                &$($mutable)* self,
+                key: &Q,
+                value: &W,
+            ) -> Operation<impl Future<Output = Result<Option<V>>> + Send>
+            where
+                Q: EncodeKey<K> + ?Sized,
+                W: EncodeValue<V> + ?Sized,
+            {
+                let (key, value) = (encode_key(key), bytes_of(value));
+                Operation::new(async move {
+                    let before = self.rows.put_if_absent(key, value).await?;
+                    before.map(|value| value_of(&value)).transpose()
+                })
+            }
+
             /// Deletes a row and gives its value.
             pub fn remove<Q: EncodeKey<K> + ?Sized>(
                 &$($mutable)* self,
@@ -363,6 +417,79 @@ macro_rules! typed_writing {
 
 typed_writing!([] Store, [], SequenceNumber);
 typed_writing!(['t,] Subtree<'t, Transaction>, [mut], ());
+
+/// What may fail half-way, because a row is not of the types, is done in a transaction, which can be
+/// dropped then.
+impl<K: DecodeKey + Send, V: DecodeValue + Send> Rows<Subtree<'_, Transaction>, K, V> {
+    /// Makes a new value of the old one; `None` is no row. Gives the new one. If the function panics, or
+    /// the old value is not of the type (`TypeMismatch`), nothing has changed.
+    pub fn update<Q: EncodeKey<K> + ?Sized>(
+        &mut self,
+        key: &Q,
+        function: impl FnOnce(Option<V>) -> Option<V> + Send,
+    ) -> Operation<impl Future<Output = Result<Option<V>>> + Send> {
+        let key = encode_key(key);
+        Operation::new(async move {
+            let before = self.rows.get(&key).await?;
+            let is_there = before.is_some();
+            let before = before.map(|value| value_of(&value)).transpose()?;
+            let after = function(before);
+            match after.as_ref().map(bytes_of) {
+                Some(bytes) => self.rows.put(key, bytes).await?,
+                None if is_there => self.rows.delete(key).await?,
+                None => {}
+            }
+            Ok(after)
+        })
+    }
+
+    /// Takes the row with the smallest key out.
+    pub fn pop_first(&mut self) -> Operation<impl Future<Output = Result<Option<(K, V)>>> + Send> {
+        Operation::new(async move {
+            let first = self.first().await?;
+            if let Some((key, _)) = &first {
+                self.rows.delete(encode_key(key)).await?;
+            }
+            Ok(first)
+        })
+    }
+
+    /// Takes the row with the greatest key out.
+    pub fn pop_last(&mut self) -> Operation<impl Future<Output = Result<Option<(K, V)>>> + Send> {
+        Operation::new(async move {
+            let last = self.last().await?;
+            if let Some((key, _)) = &last {
+                self.rows.delete(encode_key(key)).await?;
+            }
+            Ok(last)
+        })
+    }
+
+    /// Deletes the rows of a range of keys for which the function says `false`; gives their number.
+    /// Errors: `TypeMismatch` at the first row that is not of the types, with those before it deleted.
+    pub fn retain_in<Q: EncodeKey<K> + ?Sized>(
+        &mut self,
+        range: impl RangeBounds<Q>,
+        mut keep: impl FnMut(K, V) -> bool + Send,
+    ) -> Operation<impl Future<Output = Result<u64>> + Send> {
+        let bounds = bounds_of(&range);
+        Operation::new(async move {
+            let mut deleted = 0;
+            let mut cursor = self.rows.cursor_mut_in(bounds);
+            while cursor.next().await? {
+                let value = cursor.value().await?.map(value_of::<V>).transpose()?;
+                let key = cursor.key().map(decode_key::<K>).transpose()?;
+                if let (Some(key), Some(value)) = (key, value)
+                    && !keep(key, value)
+                {
+                    cursor.delete().await?;
+                    deleted += 1;
+                }
+            }
+            Ok(deleted)
+        })
+    }
+}
 
 /// Rows in the order of their keys, from either end or both at once. As an [`Iterator`] it waits, as
 /// a [`Stream`] it is awaited. References are followed.
