@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Bound;
 
-use crate::format::Extent;
+use crate::format::{Extent, SequenceNumber};
 
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,6 +58,8 @@ pub enum ErrorKind {
     TooManyLocks,
     /// It was not done within the time that was given to it.
     TimedOut,
+    /// Another commit changed what the transaction relies on: begin again. See [`Conflict`].
+    Conflict,
 }
 
 /// Why an operation failed.
@@ -72,7 +75,53 @@ struct Inner {
     message: String,
     extent: Option<Extent>,
     chain: Vec<Vec<u8>>,
+    conflict: Option<Box<Conflict>>,
     source: Option<io::Error>,
+}
+
+/// Why a transaction could not be committed: what it read, and who changed it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Conflict {
+    /// The first key of the range that the transaction had asked for, and in which there was a change.
+    pub low: Vec<u8>,
+    /// Where that range ends.
+    pub high: Bound<Vec<u8>>,
+    /// The newest commit that the transaction saw.
+    pub began: SequenceNumber,
+    /// The commit that changed the range, where it is known: neither if it shared a write with the
+    /// transaction nor if it was so long ago that the range was read again.
+    pub changed: Option<SequenceNumber>,
+    /// The newest commit when that was found.
+    pub now: SequenceNumber,
+}
+
+impl Conflict {
+    /// How many commits there were since the transaction began.
+    pub fn age(&self) -> u64 {
+        self.now.0.saturating_sub(self.began.0)
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what the transaction had read was changed, in the range from \"")?;
+        write!(f, "{}\"", self.low.escape_ascii())?;
+        match &self.high {
+            Bound::Unbounded => {}
+            Bound::Included(last) => write!(f, " to \"{}\"", last.escape_ascii())?,
+            Bound::Excluded(end) => write!(f, " to before \"{}\"", end.escape_ascii())?,
+        }
+        if let Some(changed) = self.changed {
+            write!(f, " by commit {}", changed.0)?;
+        }
+        write!(
+            f,
+            ": it began at commit {}, {} commits ago",
+            self.began.0,
+            self.age()
+        )
+    }
 }
 
 impl Error {
@@ -87,9 +136,17 @@ impl Error {
                 message,
                 extent: None,
                 chain: Vec::new(),
+                conflict: None,
                 source: None,
             }),
         }
+    }
+
+    /// A transaction that cannot be committed.
+    pub(crate) fn conflict_of(conflict: Conflict) -> Self {
+        let mut error = Self::new(ErrorKind::Conflict, conflict.to_string());
+        error.inner.conflict = Some(Box::new(conflict));
+        error
     }
 
     /// Damage found at an extent.
@@ -161,7 +218,13 @@ impl Error {
         &self.inner.chain
     }
 
-    /// Whether the same call may succeed later without anything else being done.
+    /// What was changed, and by whom, if a transaction was refused for that.
+    pub fn conflict(&self) -> Option<&Conflict> {
+        self.inner.conflict.as_deref()
+    }
+
+    /// Whether the same call may succeed later without anything else being done; of a transaction, all
+    /// of it from its beginning.
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.inner.kind,
@@ -170,6 +233,7 @@ impl Error {
                 | ErrorKind::Locked
                 | ErrorKind::TooManyLocks
                 | ErrorKind::TimedOut
+                | ErrorKind::Conflict
         )
     }
 
@@ -180,12 +244,14 @@ impl Error {
             None => self.inner.message.clone(),
         };
         let Inner { kind, extent, .. } = *self.inner;
+        let conflict = self.inner.conflict.clone();
         Self {
             inner: Box::new(Inner {
                 kind,
                 message,
                 extent,
                 chain: self.inner.chain.clone(),
+                conflict,
                 source: None,
             }),
         }

@@ -99,11 +99,11 @@ mod tree;
 pub mod typed;
 mod value;
 
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
-    Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate, Exchanged,
-    Extract, KeyRange, Keys, Maintenance, Narrow, Operation, Options, Prefix, Range, Snapshot,
-    Statistics, Store, Subtree, Transaction, Value, ValueKind,
+    Attempt, Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
+    Exchanged, Extract, Isolation, KeyRange, Keys, Maintenance, Narrow, Operation, Options, Prefix,
+    Range, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction, Value, ValueKind,
 };
 pub use tree::MergeOperator;
 

@@ -156,7 +156,7 @@ fn a_commit_that_is_dropped_while_another_is_alone_is_finished() {
             alone.join().unwrap();
         });
         // Whoever wants to be alone finishes what was left.
-        let transaction = store.begin().wait().unwrap();
+        let transaction = store.begin_alone().wait().unwrap();
         assert_eq!(transaction.len().wait().unwrap(), 2);
         drop(transaction);
         store.close().wait().unwrap();
@@ -220,7 +220,7 @@ fn a_write_that_waited_for_a_close_is_refused() {
     for durability in [Durability::Deferred, Durability::Immediate] {
         let (store, _orders) = store(Maintenance::Caller);
         let store = store.with_durability(durability);
-        let transaction = store.begin().wait().unwrap();
+        let transaction = store.begin_alone().wait().unwrap();
         let mut close = pin!(store.clone().close());
         let mut put = pin!(store.put("late", "1"));
         let mut batch = store.batch();

@@ -65,7 +65,7 @@ fn a_commit_that_nobody_waits_for_is_finished_and_holds_nobody_up() {
             for key in 0..20u8 {
                 polled_at_most(polls, store.put([polls as u8, key], [key; 100]));
             }
-            let transaction = store.begin().wait().unwrap();
+            let transaction = store.begin_alone().wait().unwrap();
             // Whoever polled once was in the queue: the commit is not called back.
             assert_eq!(transaction.len().wait().unwrap(), 20 * polls as u64);
         }
@@ -121,7 +121,7 @@ fn a_large_transaction_that_nobody_waits_for_is_whole_or_absent() {
                 transaction.put(key, [1; 100]).wait().unwrap();
             }
             let finished = polled_at_most(polls, transaction.commit());
-            let after = store.begin().wait().unwrap().len().wait().unwrap();
+            let after = store.begin_alone().wait().unwrap().len().wait().unwrap();
             let grown = after - before;
             assert!(
                 grown == 1500 || (grown == 0 && !finished),

@@ -50,7 +50,7 @@ impl Keys {
 
 /// Puts all known keys in one transaction.
 pub fn load(store: &Store, keys: &mut Keys) {
-    let mut transaction = store.begin().wait().expect("a store that is open");
+    let mut transaction = store.begin_alone().wait().expect("a store that is open");
     for index in 0..keys.known.len() {
         let (key, value) = (keys.known[index], keys.value());
         transaction.put(key, value).wait().expect("room in memory");

@@ -9,6 +9,7 @@
 
 mod data;
 mod reads;
+mod transactions;
 mod values;
 mod whole;
 mod writes;
@@ -24,6 +25,9 @@ criterion_group!(
     writes::singles,
     writes::batches,
     writes::others,
+    transactions::small,
+    transactions::validation,
+    transactions::groups,
     values::off_tree,
     whole::bulk_load,
     whole::reopening,

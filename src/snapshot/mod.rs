@@ -35,6 +35,6 @@ pub(crate) use estimate::{Interval, estimate};
 #[cfg(test)]
 pub(crate) use get::lookup;
 pub(crate) use get::{Lookup, fold_chains, lookup_below};
-pub(crate) use reference::{Find, Settled, follow, load_following, target_of, way_of};
+pub(crate) use reference::{Find, Settled, follow, target_of, way_of};
 pub(crate) use value::{CachedPages, load_value, read_part, stored_length};
 pub(crate) use version::{Layered, Version, View};

@@ -8,8 +8,6 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::get::{Lookup, ask_journal, fold_chains, lookup_below};
 use super::value::load_value;
 use super::version::Layered;
@@ -76,18 +74,6 @@ pub(crate) async fn follow(
         payload: value.into(),
         ..end
     })
-}
-
-/// The value of a key, with references followed from what is stored for it.
-pub(crate) async fn load_following(
-    over: &Layered,
-    within: &[u8],
-    key: &[u8],
-    stored: Stored,
-) -> Result<Bytes> {
-    let pages = over.version().pages();
-    let Settled { key, tag, payload } = follow(over, pages, within, key, stored).await?;
-    load_value(pages, &key, tag, &payload).await
 }
 
 /// Where references lead from what is stored for a key; and the chains of merge operands on the way,

@@ -12,11 +12,10 @@ use crate::format::SequenceNumber;
 
 /// Writes that take effect together, or not at all when it is dropped.
 ///
-/// Unlike a [`Transaction`](crate::Transaction) it reads nothing and keeps nobody waiting while it is
-/// gathered: any number of them can be filled at the same time, and their commits share writes and
-/// syncs. Later operations win over earlier ones. Its memory is bounded by
-/// [`Options::transaction_bytes`](crate::Options::transaction_bytes): past that it waits until no
-/// transaction is open, and from then on it is one to all others.
+/// Unlike a [`Transaction`](crate::Transaction) it reads nothing, so nothing has to be validated and
+/// it is never refused. Later operations win over earlier ones. Its memory is bounded by
+/// [`Options::transaction_bytes`](crate::Options::transaction_bytes): past that it waits until nobody
+/// else commits, and from then on all others wait until it is done.
 ///
 /// ```
 /// # let store = thunderhead::Store::in_memory()?;
@@ -50,7 +49,7 @@ impl Batch {
                 };
                 writes.inside = Some(inside);
             }
-            writes.commit(durability).await
+            writes.commit(durability, None).await
         })
     }
 

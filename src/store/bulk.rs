@@ -245,6 +245,8 @@ impl Bulk {
             values: Vec::new(),
             urgency: Urgency::Emergency,
             elsewhere: Some(Box::new(elsewhere)),
+            validation: None,
+            refused: None,
             inside,
         };
         // The root contains this sequence already: without its mark no later commit may take it.

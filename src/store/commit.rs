@@ -11,8 +11,9 @@
 //! A panic of the disk poisons the store, as a failed sync does, and goes to one who committed; the
 //! others get an error.
 //!
-//! In order: write, sync if somebody asked for it, enter the journal, publish. What was not
-//! published when a sync fails is never seen.
+//! In order: validate transactions, write, sync if somebody asked for it, enter the journal, publish.
+//! What was not published when a sync fails is never seen. Groups come one after the other, so what
+//! a transaction is validated against is what was published, and those before it in its group.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -30,6 +31,7 @@ use super::gate::{Inside, Pass, lock};
 use super::maintenance::{LoggedValue, Maintaining};
 use super::open::prepared;
 use super::options::Durability;
+use super::validation::Validation;
 use crate::disk::{Page, block_on, in_blocking_face};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::USER_TREE;
@@ -56,6 +58,10 @@ pub(super) struct Entry {
     pub(super) urgency: Urgency,
     /// The records are a mark: what was committed is in the tree already.
     pub(super) elsewhere: Option<Box<Elsewhere>>,
+    /// What must not have changed, or it is refused.
+    pub(super) validation: Option<Box<Validation>>,
+    /// Why it was refused, the only one of its group.
+    pub(super) refused: Option<Error>,
     /// Others who want to be alone wait until this is published.
     #[expect(
         dead_code,
@@ -225,9 +231,8 @@ impl Core {
         let mut entries = [entry];
         let result = block_on(self.write_group(&mut entries));
         alone.finished = true;
-        result
-            .map(|sequences| sequences[0])
-            .inspect_err(|error| self.abandon(&entries, error))
+        let sequences = result.inspect_err(|error| self.abandon(&entries, error))?;
+        entries[0].refused.take().map_or(Ok(sequences[0]), Err)
     }
 
     /// Whether what is deferred has to be written with the next commit.
@@ -306,6 +311,7 @@ impl Core {
     ) -> Result<SmallVec<[SequenceNumber; 1]>> {
         self.check_poisoned()?;
         let log = self.log()?;
+        self.validate_group(entries);
         let with = |durability| {
             let mut entries = entries.iter();
             entries.any(|entry| entry.durability == durability)
@@ -457,6 +463,7 @@ impl Core {
                 log.deferred.push(entry.records.clone());
             }
             if let Some(elsewhere) = &entry.elsewhere {
+                self.history.break_at(last);
                 self.current.store(Version::new(
                     Arc::clone(&self.pages),
                     elsewhere.user,
@@ -498,6 +505,7 @@ impl Core {
 
     /// Begins a new journal. The caller holds `versions`.
     pub(super) fn freeze_locked(&self, version: &Version) {
+        self.history.push(Arc::clone(&version.journals[0]));
         let new = Arc::new(Journal::new(self.options.journal_bytes));
         let journals = std::iter::once(new).chain(version.journals.iter().cloned());
         self.current.store(Version::new(
@@ -533,8 +541,9 @@ async fn run_group(core: Arc<Core>, mut entries: Vec<Entry>, done: Vec<Arc<Done>
     });
     match result {
         Ok(sequences) => {
-            for (done, sequence) in done.iter().zip(sequences) {
-                *lock(&done.result) = Some(Ok(sequence));
+            for ((done, entry), sequence) in done.iter().zip(&mut entries).zip(sequences) {
+                let refused = entry.refused.take();
+                *lock(&done.result) = Some(refused.map_or(Ok(sequence), Err));
             }
         }
         Err(error) => {

@@ -194,6 +194,8 @@ impl Core {
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,
+            validation: None,
+            refused: None,
             elsewhere: None,
             inside: Some(inside),
         };

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::commit::Queue;
 use super::gate::{Gate, lock};
+use super::history::History;
 use super::job::Jobs;
 use super::maintenance::{LoggedValue, Maintaining};
 use super::options::{Maintenance, Options};
@@ -59,6 +60,8 @@ pub(crate) struct Core {
     /// Held by those who change `current`, and while commits enter a journal and are published.
     pub(super) versions: Mutex<()>,
     pub(super) gate: Gate,
+    /// Recent commits, for transactions that are older.
+    pub(super) history: History,
     pub(super) queue: Mutex<Queue>,
     /// A commit that was alone has ended, and others waited for it.
     pub(super) alone_ended: Signal,
@@ -102,9 +105,11 @@ impl Core {
     ) -> Arc<Self> {
         let root_birth = maintaining.roots.last().map_or(0, |(_, birth, _)| birth.0);
         let jobs = Jobs::new(options.maintenance);
+        let history = History::new(published, options.history_bytes);
         Arc::new(Self {
             pages,
             options,
+            history,
             root_birth: AtomicU64::new(root_birth),
             current: ArcSwap::new(version),
             published: AtomicU64::new(published.0),

@@ -8,16 +8,20 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::Bound;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
+use super::gate::lock;
 use super::operation::Operation;
+use super::reader::Noting;
 use super::subtree::{Base, Bounds};
 use super::value::ValueKind;
 use crate::cache::Handle;
 use crate::error::Result;
 use crate::format::record::Tag;
-use crate::snapshot::{Cursor as Walk, Direction, Layered, Start, Stop, load_following};
+use crate::snapshot::{Cursor as Walk, Direction, Layered, Start, Stop};
+use crate::transaction::Reads;
 
 /// Where a cursor stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -75,12 +79,36 @@ pub struct Cursor<'r> {
     value: Option<Bytes>,
     /// Pages that a step asked for stay in memory until it is done, however small the cache.
     loaded: Vec<Handle>,
+    /// Where a transaction notes how far it went.
+    noted: Option<Box<Noted>>,
     /// Cursors of a transaction borrow it.
     borrowed: PhantomData<&'r ()>,
 }
 
+/// What a transaction notes of a cursor's ways.
+struct Noted {
+    reads: Arc<Mutex<Reads>>,
+    /// Which of its open ranges the cursor is.
+    slot: usize,
+    /// Where the present walk began.
+    from: Option<Bound<Vec<u8>>>,
+}
+
 impl Cursor<'_> {
-    pub(super) fn new(over: Layered, bounds: Bounds, base: Base) -> Self {
+    pub(super) fn new(
+        over: Layered,
+        bounds: Bounds,
+        base: Base,
+        reads: Option<&Arc<Mutex<Reads>>>,
+    ) -> Self {
+        let noted = reads.map(|reads| {
+            let (low, high) = bounds.clone();
+            Box::new(Noted {
+                reads: Arc::clone(reads),
+                slot: lock(reads).open(low, high),
+                from: None,
+            })
+        });
         Self {
             over,
             bounds,
@@ -89,6 +117,7 @@ impl Cursor<'_> {
             place: Place::Nowhere,
             value: None,
             loaded: Vec::new(),
+            noted,
             borrowed: PhantomData,
         }
     }
@@ -115,7 +144,10 @@ impl Cursor<'_> {
                 if tag != Tag::Inline {
                     let (key, stored) = (self.walk.key(), (tag, payload.to_vec()));
                     let within = self.base.bytes();
-                    self.value = Some(load_following(&self.over, within, key, stored).await?);
+                    let reads = self.noted.as_ref().map(|noted| &*noted.reads);
+                    let over = &self.over;
+                    let noting = Noting { over, reads };
+                    self.value = Some(noting.load(within, key, stored).await?);
                 }
             }
             Ok(Some(match &self.value {
@@ -222,7 +254,55 @@ impl Cursor<'_> {
 
     /// Stands nowhere, as in the beginning.
     pub(super) fn forget_place(&mut self) {
+        self.note();
         self.place = Place::Nowhere;
+    }
+
+    /// Begins another walk.
+    fn restart(&mut self, direction: Direction, start: Start) {
+        self.note();
+        if let Some(noted) = &mut self.noted {
+            noted.from = Some(match &start {
+                Start::Outermost => Bound::Unbounded,
+                Start::At(key) => Bound::Included(key.clone()),
+                Start::Past(key) => Bound::Excluded(key.clone()),
+            });
+        }
+        self.walk.restart(direction, start);
+    }
+
+    /// Notes how far the present walk went, which is not gone on with.
+    #[inline]
+    fn note(&mut self) {
+        if self.noted.is_some() {
+            self.note_walk();
+        }
+    }
+
+    #[cold]
+    fn note_walk(&mut self) {
+        let direction = self.walk.direction();
+        let Some(noted) = &mut self.noted else { return };
+        let Some(from) = noted.from.take() else {
+            return;
+        };
+        let from = from.as_ref().map(Vec::as_slice);
+        let (low, high) = &self.bounds;
+        let to = match (self.place == Place::End(direction), direction) {
+            (true, Direction::Forward) => high.as_ref().map(Vec::as_slice),
+            (true, Direction::Backward) => low.as_ref().map(Vec::as_slice),
+            // What it has left was given.
+            (false, _) => match self.walk.frontier(true) {
+                Bound::Unbounded => return,
+                Bound::Excluded(key) => Bound::Included(key),
+                Bound::Included(key) => Bound::Excluded(key),
+            },
+        };
+        let mut reads = lock(&noted.reads);
+        match direction {
+            Direction::Forward => reads.note_range(from, to),
+            Direction::Backward => reads.note_range(to, from),
+        }
     }
 
     /// Seeks a key in a direction.
@@ -323,7 +403,7 @@ impl Cursor<'_> {
                 Start::Past(start)
             }
         };
-        self.walk.restart(direction, start);
+        self.restart(direction, start);
     }
 
     /// Has the walk begin at a key, or past it, but within the bounds.
@@ -339,7 +419,7 @@ impl Cursor<'_> {
             true => Start::At(key),
             false => Start::Past(key),
         };
-        self.walk.restart(direction, start);
+        self.restart(direction, start);
         if outside {
             self.begin_outermost(direction);
         }
@@ -372,7 +452,11 @@ impl Cursor<'_> {
             Bound::Included(key) => Start::At(key.to_vec()),
             Bound::Excluded(key) => Start::Past(key.to_vec()),
         };
-        self.walk.restart(self.walk.direction(), start);
+        let nowhere = start == Start::Outermost;
+        self.restart(self.walk.direction(), start);
+        if nowhere && let Some(noted) = &mut self.noted {
+            noted.from = None;
+        }
         self.loaded.clear();
         self.over = over;
     }
@@ -382,8 +466,7 @@ impl Cursor<'_> {
     pub(super) async fn find_again(&mut self, over: Layered) -> Result<()> {
         self.renew(over);
         let key = self.walk.key().to_vec();
-        self.walk
-            .restart(self.walk.direction(), Start::At(key.clone()));
+        self.restart(self.walk.direction(), Start::At(key.clone()));
         self.value = None;
         while let Stop::Need(pointer, expect) = self.walk.step(&self.over)? {
             let page = self.over.version().pages().load(&pointer, expect).await?;
@@ -403,6 +486,16 @@ impl Cursor<'_> {
     /// Whether a step in a direction goes on with the walk.
     pub(super) fn goes_on(&self, direction: Direction) -> bool {
         matches!(self.place, Place::Entry | Place::Between) && self.walk.direction() == direction
+    }
+}
+
+impl Drop for Cursor<'_> {
+    fn drop(&mut self) {
+        self.note();
+        if let Some(noted) = self.noted.take() {
+            let nothing_more = [Bound::Unbounded, Bound::Unbounded];
+            lock(&noted.reads).close(noted.slot, Some(nothing_more));
+        }
     }
 }
 

@@ -363,6 +363,8 @@ impl Core {
             values: Vec::new(),
             urgency: Urgency::Emergency,
             elsewhere: None,
+            validation: None,
+            refused: None,
             inside: None,
         };
         self.commit(entry).await

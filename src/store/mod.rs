@@ -17,6 +17,8 @@
 //! | `operation` | what every call returns: to be awaited or waited for |
 //! | `single`, `transaction`, `bulk` | writing, small and large |
 //! | `batch` | writing without a transaction |
+//! | `history`, `validation` | what was committed lately, and whether a transaction still may |
+//! | `transact`, `savepoint` | trying a transaction again, and undoing a part of one |
 //! | `modify` | writing what depends on what is there |
 //! | `commit`, `gate` | group commit, and who may write |
 //! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
@@ -34,6 +36,7 @@ mod cursor;
 mod cursor_mut;
 mod estimate;
 mod gate;
+mod history;
 mod job;
 mod key_range;
 mod maintenance;
@@ -46,12 +49,15 @@ mod options;
 mod random;
 mod range;
 mod reader;
+mod savepoint;
 mod signal;
 mod single;
 mod snapshot;
 mod statistics;
 mod subtree;
+mod transact;
 mod transaction;
+mod validation;
 mod value;
 mod verify;
 
@@ -68,11 +74,13 @@ pub use estimate::Estimate;
 pub use key_range::{KeyRange, Prefix};
 pub use modify::{Exchanged, Extract};
 pub use operation::Operation;
-pub use options::{Durability, Maintenance, Options};
+pub use options::{Durability, Isolation, Maintenance, Options};
 pub use range::{Keys, Range};
+pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
 pub use statistics::Statistics;
 pub use subtree::{Components, Narrow, Subtree};
+pub use transact::Attempt;
 pub use transaction::Transaction;
 pub use value::{Entry, Value, ValueKind};
 pub use verify::{verify_disk, verify_file};
@@ -115,6 +123,7 @@ impl Store {
             core: Arc::clone(&core),
             fixed: None,
             overlay: None,
+            reads: None,
             base: Base::default(),
         };
         let shared = Arc::new(Shared {
@@ -200,8 +209,10 @@ impl Store {
         })
     }
 
-    /// Ends the store in good order: waits for open transactions, makes everything durable and
-    /// notes that nothing follows. All clones are closed; snapshots can still be read.
+    /// Ends the store in good order: waits for commits that are under way, and for a transaction that
+    /// is [alone](Self::begin_alone), makes everything durable and notes that nothing follows. All
+    /// clones are closed; snapshots can still be read, and other open transactions, too, but not be
+    /// committed.
     ///
     /// Errors: whatever keeps it from doing so. Then the store is closed all the same, and what was
     /// committed durably is there when it is opened again.

@@ -1,14 +1,16 @@
 //! Reading and writing in one: what depends on what was there.
 //!
 //! A transaction does it with its own reads and writes. A store does it in a transaction of its own,
-//! which is committed only if something changed.
+//! which is committed only if something changed, and tried again if others were in the way.
 
 use std::future::Future;
 use std::ops::Bound;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 
 use super::Store;
+use super::gate::lock;
 use super::key_range::KeyRange;
 use super::operation::Operation;
 use super::range::Range;
@@ -250,8 +252,9 @@ impl<F: FnMut(&[u8], &[u8]) -> bool> Iterator for Extract<'_, F> {
     }
 }
 
-/// What depends on what is there: each a transaction of its own, which queues with the others and
-/// commits with the store's durability. If nothing changes, nothing is committed.
+/// What depends on what is there: each a transaction of its own, which is
+/// [tried again](Store::transact) when another commit was in the way, and commits with the store's
+/// durability. If nothing changes, nothing is committed.
 impl Store {
     /// Puts a value and gives the one before, as `BTreeMap::insert` does. [`put`](Self::put) is
     /// cheaper: it does not look.
@@ -261,10 +264,9 @@ impl Store {
         value: V,
     ) -> Operation<impl Future<Output = Result<Option<Value>>> + Send + use<'_, K, V>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            let before = transaction.insert(key, value).await?;
-            transaction.commit().await?;
-            Ok(before)
+            let (key, value) = (key.as_ref(), value.as_ref());
+            self.transact(|mut attempt| async move { attempt.insert(key, value).await })
+                .await
         })
     }
 
@@ -275,10 +277,9 @@ impl Store {
         key: K,
     ) -> Operation<impl Future<Output = Result<Option<Value>>> + Send + use<'_, K>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            let before = transaction.remove(key).await?;
-            transaction.commit().await?;
-            Ok(before)
+            let key = key.as_ref();
+            self.transact(|mut attempt| async move { attempt.remove(key).await })
+                .await
         })
     }
 
@@ -296,10 +297,9 @@ impl Store {
         value: V,
     ) -> Operation<impl Future<Output = Result<Option<Value>>> + Send + use<'_, K, V>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            let before = transaction.put_if_absent(key, value).await?;
-            transaction.commit().await?;
-            Ok(before)
+            let (key, value) = (key.as_ref(), value.as_ref());
+            self.transact(|mut attempt| async move { attempt.put_if_absent(key, value).await })
+                .await
         })
     }
 
@@ -320,15 +320,16 @@ impl Store {
         new: Option<&'o [u8]>,
     ) -> Operation<impl Future<Output = Result<Exchanged>> + Send + use<'o, K>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            let result = transaction.compare_exchange(key, expected, new).await?;
-            transaction.commit().await?;
-            Ok(result)
+            let key = key.as_ref();
+            self.transact(|mut attempt| async move {
+                attempt.compare_exchange(key, expected, new).await
+            })
+            .await
         })
     }
 
     /// Makes a new value of the old one; `None` is no value. Gives the new one. If the function
-    /// panics, nothing has changed.
+    /// panics, nothing has changed. It is asked again when another commit changed the key meanwhile.
     ///
     /// ```
     /// # let store = thunderhead::Store::in_memory()?;
@@ -340,13 +341,17 @@ impl Store {
     pub fn update<K: AsRef<[u8]> + Send + Sync>(
         &self,
         key: K,
-        function: impl FnOnce(Option<&[u8]>) -> Option<Vec<u8>> + Send,
+        function: impl FnMut(Option<&[u8]>) -> Option<Vec<u8>> + Send,
     ) -> Operation<impl Future<Output = Result<Option<Value>>> + Send> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            let after = transaction.update(key, function).await?;
-            transaction.commit().await?;
-            Ok(after)
+            let key = key.as_ref();
+            let function = Mutex::new(function);
+            let function = &function;
+            self.transact(|mut attempt| async move {
+                let update = |old: Option<&[u8]>| (*lock(function))(old);
+                attempt.update(key, update).await
+            })
+            .await
         })
     }
 
@@ -355,10 +360,8 @@ impl Store {
         &self,
     ) -> Operation<impl Future<Output = Result<Option<Entry>>> + Send + use<'_>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            let first = transaction.pop_first().await?;
-            transaction.commit().await?;
-            Ok(first)
+            self.transact(|mut attempt| async move { attempt.pop_first().await })
+                .await
         })
     }
 
@@ -367,21 +370,20 @@ impl Store {
         &self,
     ) -> Operation<impl Future<Output = Result<Option<Entry>>> + Send + use<'_>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            let last = transaction.pop_last().await?;
-            transaction.commit().await?;
-            Ok(last)
+            self.transact(|mut attempt| async move { attempt.pop_last().await })
+                .await
         })
     }
 
-    /// Deletes the entries of a range for which the function says `false`; gives their number.
+    /// Deletes the entries of a range for which the function says `false`; gives their number. All
+    /// others who commit wait meanwhile, so that the function is asked once an entry.
     pub fn retain_in(
         &self,
         range: impl KeyRange + Send,
         keep: impl FnMut(&[u8], &[u8]) -> bool + Send,
     ) -> Operation<impl Future<Output = Result<u64>> + Send> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.begin_alone().await?;
             let deleted = transaction.retain_in(range, keep).await?;
             transaction.commit().await?;
             Ok(deleted)
@@ -389,14 +391,15 @@ impl Store {
     }
 
     /// Takes the entries out of a range for which the function says `true`. Memory: all that it
-    /// gives; a transaction's [`extract_if`](Transaction::extract_if) gives them one by one.
+    /// gives; a transaction's [`extract_if`](Transaction::extract_if) gives them one by one. All others
+    /// who commit wait meanwhile, so that the function is asked once an entry.
     pub fn extract_if(
         &self,
         range: impl KeyRange + Send,
         take: impl FnMut(&[u8], &[u8]) -> bool + Send,
     ) -> Operation<impl Future<Output = Result<Vec<Entry>>> + Send> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
+            let mut transaction = self.begin_alone().await?;
             let mut taken = Vec::new();
             let mut extract = transaction.extract_if(range, take);
             while let Some(entry) = extract.next_entry().await? {

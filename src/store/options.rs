@@ -37,6 +37,24 @@ pub enum Durability {
     Buffered,
 }
 
+/// What a commit of a transaction makes sure of.
+///
+/// | isolation | refused | not noticed |
+/// | --- | --- | --- |
+/// | `Serializable` | if anything that it read was changed since it began | nothing: it is as if it had run alone, at the moment of its commit |
+/// | `Snapshot` | if a key that it put or deleted was changed since it began | decisions of two transactions, each on what the other one changes: *write skew* |
+///
+/// With either, a transaction reads the store as it was when it began, and what it wrote itself; one
+/// that wrote nothing is never refused; and deleted ranges and operands of merges conflict with nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
+pub enum Isolation {
+    /// As if transactions ran one after the other.
+    #[default]
+    Serializable,
+    /// The first one that commits a key wins; what was read only may have changed.
+    Snapshot,
+}
+
 /// Who does the work that commits leave behind: flushes and checkpoints.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Maintenance {
@@ -65,6 +83,7 @@ pub struct Options {
     pub(crate) cache_bytes: usize,
     pub(crate) transaction_bytes: usize,
     pub(crate) journal_bytes: usize,
+    pub(crate) history_bytes: usize,
     pub(crate) checkpoint_log_bytes: u64,
     pub(crate) deferred_interval: Duration,
     pub(crate) durability: Durability,
@@ -90,6 +109,7 @@ impl Options {
             cache_bytes: 256 << 20,
             transaction_bytes: 256 << 20,
             journal_bytes: 4 << 20,
+            history_bytes: 16 << 20,
             checkpoint_log_bytes: 32 << 20,
             deferred_interval: Duration::from_millis(100),
             durability: Durability::default(),
@@ -121,6 +141,15 @@ impl Options {
     /// for their index. Default: 4 MiB. At most a sixteenth of [`Self::cache_bytes`] is used, or 256 KiB.
     pub fn journal_bytes(mut self, bytes: usize) -> Self {
         self.journal_bytes = bytes.max(256);
+        self
+    }
+
+    /// How much memory may be kept of what was committed since the oldest open transaction began, in
+    /// bytes. A transaction that is older than what is kept is validated by reading again what it
+    /// read. Nothing is kept where no transaction is open. Default: 16 MiB. At most an eighth of
+    /// [`Self::cache_bytes`] is used.
+    pub fn history_bytes(mut self, bytes: usize) -> Self {
+        self.history_bytes = bytes;
         self
     }
 
@@ -198,6 +227,7 @@ impl Options {
         let journal_bytes_max = (self.cache_bytes / JOURNAL_SHARE).max(JOURNAL_BYTES_LEAST);
         self.journal_bytes = self.journal_bytes.min(journal_bytes_max);
         self.checkpoint_log_bytes = self.checkpoint_log_bytes.min(self.cache_bytes as u64);
+        self.history_bytes = self.history_bytes.min(self.cache_bytes / 8);
     }
 
     /// Opens a store in a file. Errors: `NotFound`; `Locked` if it is open elsewhere;

@@ -4,22 +4,23 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::{Bound, Deref};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::Stream;
 
+use super::gate::lock;
 use super::operation::Operation;
+use super::reader::Noting;
 use super::subtree::Base;
 use super::value::{Entry, Value, ValueKind};
 use crate::cache::Handle;
 use crate::disk::block_on;
 use crate::error::Result;
 use crate::format::record::Tag;
-use crate::snapshot::{
-    Cursor, Direction, Layered, Start, Stop, load_following, load_value, target_of,
-};
+use crate::snapshot::{Cursor, Direction, Layered, Start, Stop, load_value, target_of};
+use crate::transaction::Reads;
 
 /// What a stream waits for.
 enum Loaded {
@@ -126,6 +127,10 @@ pub struct Range<'r> {
     base: Base,
     /// References are followed.
     following: bool,
+    /// Where a transaction notes how far it was asked, and as which of its open ranges.
+    noted: Option<(Arc<Mutex<Reads>>, usize)>,
+    /// An end came to the end of all there is.
+    exhausted: bool,
     /// Ranges of a transaction borrow it.
     borrowed: PhantomData<&'r ()>,
 }
@@ -136,7 +141,12 @@ impl<'r> Range<'r> {
         low: Bound<Vec<u8>>,
         high: Bound<Vec<u8>>,
         base: Base,
+        reads: Option<&Arc<Mutex<Reads>>>,
     ) -> Self {
+        let noted = reads.map(|reads| {
+            let slot = lock(reads).open(low.clone(), high.clone());
+            (Arc::clone(reads), slot)
+        });
         Self {
             over,
             low,
@@ -150,6 +160,8 @@ impl<'r> Range<'r> {
             finished: false,
             base,
             following: false,
+            noted,
+            exhausted: false,
             borrowed: PhantomData,
         }
     }
@@ -188,6 +200,7 @@ impl<'r> Range<'r> {
         if !self.held[direction as usize] {
             let stop = cursor.step(&self.over)?;
             if !matches!(stop, Stop::Entry) {
+                self.exhausted |= matches!(stop, Stop::End);
                 return Ok(stop);
             }
         }
@@ -213,6 +226,7 @@ impl<'r> Range<'r> {
     /// Nothing is left.
     fn finish(&mut self) {
         self.finished = true;
+        self.exhausted = true;
         self.front = None;
         self.back = None;
         self.held = [false; 2];
@@ -287,10 +301,12 @@ impl<'r> Range<'r> {
         let (key, payload) = (key.to_vec(), payload.to_vec());
         if target_of(tag, &payload).is_some() {
             let (over, base) = (self.over.clone(), self.base.clone());
+            let reads = self.noted.as_ref().map(|(reads, _)| Arc::clone(reads));
             return Box::pin(async move {
-                load_following(&over, base.bytes(), &key, (tag, payload))
-                    .await
-                    .map(Loaded::Value)
+                let (over, reads) = (&over, reads.as_deref());
+                let noting = Noting { over, reads };
+                let value = noting.load(base.bytes(), &key, (tag, payload));
+                value.await.map(Loaded::Value)
             });
         }
         Box::pin(async move {
@@ -396,6 +412,22 @@ impl<'r> Range<'r> {
         let next = block_on(self.lend(direction, true, entry));
         self.failed = next.is_err();
         next.transpose()
+    }
+}
+
+impl Drop for Range<'_> {
+    fn drop(&mut self) {
+        let Some((reads, slot)) = self.noted.take() else {
+            return;
+        };
+        let place = |end: &'_ Option<Box<Cursor>>| match end {
+            Some(cursor) => cursor.frontier(true).map(<[u8]>::to_vec),
+            None => Bound::Unbounded,
+        };
+        let asked = (!self.exhausted).then(|| [place(&self.front), place(&self.back)]);
+        let asked = asked.as_ref();
+        let asked = asked.map(|ends| ends.each_ref().map(|end| end.as_ref().map(Vec::as_slice)));
+        lock(&reads).close(slot, asked);
     }
 }
 

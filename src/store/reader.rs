@@ -21,7 +21,7 @@ use crate::snapshot::{
     Find, Layered, Lookup, Settled, Version, View, count, estimate, fold_chains, follow,
     load_value, lookup_below, nth, read_part, stored_length, target_of,
 };
-use crate::transaction::Overlay;
+use crate::transaction::{Overlay, Reads};
 use crate::tree::journal::{Found, Outcome};
 use crate::tree::merge::needs_below;
 use crate::tree::pages::Expect;
@@ -35,6 +35,8 @@ pub(super) struct Reader {
     pub(super) fixed: Option<View>,
     /// A transaction's own writes.
     pub(super) overlay: Option<Arc<Mutex<Overlay>>>,
+    /// Where a transaction notes what it asked for, if that has to be so still when it commits.
+    pub(super) reads: Option<Arc<Mutex<Reads>>>,
     /// What the view adds to each key.
     pub(super) base: Base,
 }
@@ -127,6 +129,7 @@ impl Reader {
                     }
                     Above::GoOn(chains) => {
                         drop(overlay);
+                        self.note_key(key);
                         lookup_below(version, bound, key, chains, &guard)?
                     }
                 }
@@ -151,6 +154,21 @@ impl Reader {
             }
         };
         Ok(Looked::Done(stored))
+    }
+
+    /// Notes that all of a range was asked for.
+    fn note_range(&self, low: &[u8], end: Option<&[u8]>) {
+        if let Some(reads) = &self.reads {
+            let end = end.map_or(Bound::Unbounded, Bound::Excluded);
+            lock(reads).note_range(Bound::Included(low), end);
+        }
+    }
+
+    /// Notes that a key was looked for below a transaction's own writes.
+    fn note_key(&self, key: &[u8]) {
+        if let Some(reads) = &self.reads {
+            lock(reads).note_key(key);
+        }
     }
 
     /// A view to find off-tree values by: their extents must not be reused while they are read.
@@ -265,16 +283,28 @@ impl Reader {
 
     pub(super) fn range<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Range<'r> {
         let (low, high) = self.base.bounds(low, high);
-        Range::new(self.layered(), low, high, self.base.clone())
+        Range::new(
+            self.layered(),
+            low,
+            high,
+            self.base.clone(),
+            self.reads.as_ref(),
+        )
     }
 
     pub(super) fn cursor<'r>(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Cursor<'r> {
         let bounds = self.base.bounds(low, high);
-        Cursor::new(self.layered(), bounds, self.base.clone())
+        let reads = self.reads.as_ref();
+        Cursor::new(self.layered(), bounds, self.base.clone(), reads)
     }
 
     pub(super) fn components<'r>(&self, separator: u8) -> Components<'r> {
-        Components::new(self.layered(), self.base.clone(), separator)
+        Components::new(
+            self.layered(),
+            self.base.clone(),
+            separator,
+            self.reads.clone(),
+        )
     }
 
     pub(super) async fn count(&self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> Result<u64> {
@@ -282,6 +312,7 @@ impl Reader {
         let Some((low, end)) = half_open(low, high) else {
             return Ok(0);
         };
+        self.note_range(&low, end.as_deref());
         let over = self.layered();
         let layers = over.layers().into_iter().collect();
         count(over.view.version, layers, (&low, end.as_deref())).await
@@ -311,16 +342,29 @@ impl Reader {
         let layers = over.layers().into_iter().collect();
         let within = (low.as_slice(), end.as_deref());
         let found = nth(Arc::clone(over.version()), layers, within, rank).await?;
-        let Some((from, skip)) = found else {
-            return Ok(None);
-        };
-        let mut range = Range::new(over, Bound::Included(from), high, self.base.clone());
-        for _ in 0..skip {
-            if range.next_key_with(|_| ()).await?.is_none() {
-                return Ok(None);
+        let mut entry = None;
+        if let Some((from, skip)) = found {
+            let base = self.base.clone();
+            let mut range = Range::new(over, Bound::Included(from), high, base, None);
+            for _ in 0..skip {
+                range.next_key_with(|_| ()).await?;
             }
+            entry = range.next_entry().await?;
         }
-        range.next_entry().await
+        if let Some(reads) = &self.reads {
+            // As far as it was counted.
+            let last = entry
+                .as_ref()
+                .map(|(key, _)| self.base.key(key))
+                .transpose()?;
+            let high = match (&last, end.as_deref()) {
+                (Some(last), _) => Bound::Included(&**last),
+                (None, Some(end)) => Bound::Excluded(end),
+                (None, None) => Bound::Unbounded,
+            };
+            lock(reads).note_range(Bound::Included(&low), high);
+        }
+        Ok(entry)
     }
 }
 
@@ -414,4 +458,33 @@ pub(super) fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
         }
     }
     Bound::Unbounded
+}
+
+/// A version and a transaction's writes, of which what is asked is noted.
+pub(super) struct Noting<'l> {
+    pub(super) over: &'l Layered,
+    pub(super) reads: Option<&'l Mutex<Reads>>,
+}
+
+impl Find for Noting<'_> {
+    async fn find_stored(&self, key: &[u8]) -> Result<Option<(Tag, Vec<u8>)>> {
+        if let Some(reads) = self.reads {
+            lock(reads).note_key(key);
+        }
+        self.over.find_stored(key).await
+    }
+}
+
+impl Noting<'_> {
+    /// The value of a key, with references followed from what is stored for it.
+    pub(super) async fn load(
+        &self,
+        within: &[u8],
+        key: &[u8],
+        stored: (Tag, Vec<u8>),
+    ) -> Result<Bytes> {
+        let pages = self.over.version().pages();
+        let Settled { key, tag, payload } = follow(self, pages, within, key, stored).await?;
+        load_value(pages, &key, tag, &payload).await
+    }
 }

@@ -191,6 +191,8 @@ impl Store {
                 Urgency::Emergency
             },
             elsewhere: None,
+            validation: None,
+            refused: None,
             inside: Some(inside),
         };
         core.commit(entry).await

@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::{Bound, Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use smallvec::SmallVec;
 
@@ -21,6 +21,7 @@ use super::transaction::Transaction;
 use super::{Snapshot, Store};
 use crate::error::Result;
 use crate::snapshot::Layered;
+use crate::transaction::Reads;
 
 /// The ends of a range of keys.
 pub(super) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
@@ -237,18 +238,26 @@ pub struct Components<'r> {
     separator: u8,
     /// What has not been looked at, in the tree's keys. `None`: nothing.
     left: Option<Bounds>,
+    /// Where a transaction notes what it asked for.
+    reads: Option<Arc<Mutex<Reads>>>,
     failed: bool,
     borrowed: PhantomData<&'r ()>,
 }
 
 impl Components<'_> {
-    pub(super) fn new(over: Layered, base: Base, separator: u8) -> Self {
+    pub(super) fn new(
+        over: Layered,
+        base: Base,
+        separator: u8,
+        reads: Option<Arc<Mutex<Reads>>>,
+    ) -> Self {
         let left = Some(base.bounds(Bound::Unbounded, Bound::Unbounded));
         Self {
             over,
             base,
             separator,
             left,
+            reads,
             failed: false,
             borrowed: PhantomData,
         }
@@ -263,7 +272,10 @@ impl Components<'_> {
             let Some((low, high)) = self.left.clone() else {
                 return Ok(None);
             };
-            let mut range = Range::new(self.over.clone(), low, high.clone(), Base::default());
+            let mut range = {
+                let (over, reads) = (self.over.clone(), self.reads.as_ref());
+                Range::new(over, low, high.clone(), Base::default(), reads)
+            };
             let Some(key) = range.next_key_with(<[u8]>::to_vec).await? else {
                 self.left = None;
                 return Ok(None);

@@ -7,19 +7,22 @@ use std::sync::{Arc, Mutex};
 use super::bulk::Bulk;
 use super::commit::Entry;
 use super::core::Core;
-use super::gate::{Inside, lock};
+use super::gate::{Inside, Pass, lock};
+use super::history::Since;
 use super::maintenance::LoggedValue;
 use super::operation::Operation;
-use super::options::Durability;
+use super::options::{Durability, Isolation};
 use super::range::Range;
 use super::reader::{Reader, check_key, half_open};
 use super::subtree::{Base, Bounds};
+use super::validation::Validation;
 use super::{Store, reading_methods, writing_methods};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Tag, USER_TREE};
 use crate::format::{Address, SequenceNumber};
+use crate::snapshot::View;
 use crate::space::{Owner, Urgency};
-use crate::transaction::Overlay;
+use crate::transaction::{Overlay, OverlayMark, Ranges, Reads};
 use crate::value::{Shape, VALUE_BYTES_MAX, ValueWriter};
 
 /// The largest operand of a merge, in bytes.
@@ -28,16 +31,35 @@ const OPERAND_BYTES_MAX: usize = 64 << 10;
 /// More than the memory of a transaction grows by with a delete: a chunk of its arena.
 const DELETE_MEMORY_BYTES_MAX: usize = 2 << 20;
 
+/// This share of the memory of a transaction is for the notes of what it read.
+const READS_SHARE: usize = 8;
+
 /// How many bytes of operations whose keys ascend are kept in memory.
 const ASCENDING_BYTES: usize = 8 << 20;
 
 /// Operations that take effect together, or not at all when it is dropped.
 ///
-/// It reads the store as it was when it began, and its own writes. Transactions queue: one at a
-/// time is open, and single writes wait for it; so a task that holds one must not write by other
-/// means and wait for that. Its memory is bounded by
-/// [`Options::transaction_bytes`](crate::Options::transaction_bytes): what is more goes to the disk
-/// before the commit, where nobody sees it.
+/// It reads the store as it was when it began, and its own writes. Any number are open at the same
+/// time, on any threads and tasks, and none waits for another. When one commits, what it had asked for
+/// must still be so: if another commit changed any of it meanwhile, it is refused with
+/// [`ErrorKind::Conflict`], and one begins again; [`Store::transact`] does that. So those that commit
+/// are [serializable](Isolation).
+///
+/// * What counts is what was *asked for*: a key, whether it was there or not; a range as far as it was
+///   walked, gaps included; all of what was counted.
+/// * What was only put, deleted or merged conflicts with nothing, and what was only
+///   [estimated](Self::estimate) neither.
+/// * One that wrote nothing is never refused.
+///
+/// The memory of its writes is bounded by
+/// [`Options::transaction_bytes`](crate::Options::transaction_bytes), and that of the notes of what it
+/// read by an eighth of that; beyond, neighbouring reads count as one range. A transaction whose writes
+/// are more goes to the disk before the commit, where nobody sees it. **From then on it is alone**: it
+/// waits for the commits under way, what it read is validated, and all others who commit wait until it
+/// is done. The same holds during the commit of one that is too large for the log. So a task that holds
+/// such a one must not commit by other means and wait for that.
+///
+/// Dropping it undoes it; [savepoints](Self::savepoint) undo a part.
 ///
 /// ```
 /// # let store = thunderhead::Store::in_memory()?;
@@ -52,6 +74,9 @@ pub struct Transaction {
     pub(super) reader: Reader,
     pub(super) writes: Writes,
     durability: Durability,
+    isolation: Isolation,
+    /// Keeps what is committed after it began. `None` if it is alone, or was refused.
+    since: Option<Since>,
 }
 
 /// What a transaction wrote.
@@ -65,6 +90,8 @@ pub(super) struct Writes {
     pub(super) bulk: Option<Bulk>,
     /// A spill was begun and not finished: part of the writes is in neither place.
     torn: bool,
+    /// How often it spilled.
+    spills: u64,
     /// The last key that was appended, while nothing was written after it.
     appended: Option<Vec<u8>>,
     pub(super) inside: Option<Inside>,
@@ -81,6 +108,7 @@ impl Writes {
             grows: false,
             bulk: None,
             torn: false,
+            spills: 0,
             appended: None,
             inside,
             base,
@@ -255,6 +283,7 @@ impl Writes {
         }
         // Until it is done: an error or a dropped future leaves it so.
         self.torn = true;
+        self.spills += 1;
         let overlay = lock(&self.overlay).take();
         let Some(bulk) = &mut self.bulk else {
             return Ok(());
@@ -269,6 +298,31 @@ impl Writes {
         Ok(())
     }
 
+    /// Where it is by now.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            overlay: lock(&self.overlay).mark(),
+            values: self.values.len(),
+            spills: self.spills,
+        }
+    }
+
+    /// Undoes what was written after a mark. Errors: part of that is on the disk already.
+    pub(super) fn roll_back(&mut self, mark: &Mark) -> Result<()> {
+        if mark.spills != self.spills {
+            self.torn = true;
+            return Err(Error::invalid(
+                "a transaction has gone to the disk since its savepoint: all of it can be dropped, not a part",
+            ));
+        }
+        self.appended = None;
+        lock(&self.overlay).roll_back(&mark.overlay);
+        for (_, value) in self.values.drain(mark.values..) {
+            self.core.abandon_value(&value);
+        }
+        Ok(())
+    }
+
     fn check_whole(&self) -> Result<()> {
         match self.torn {
             true => Err(Error::new(
@@ -279,7 +333,26 @@ impl Writes {
         }
     }
 
-    pub(super) async fn commit(mut self, durability: Durability) -> Result<SequenceNumber> {
+    /// Whether there is nothing to commit.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bulk.is_none() && lock(&self.overlay).is_empty()
+    }
+
+    /// The keys that it put or deleted.
+    fn keys(&self) -> Ranges {
+        let overlay = lock(&self.overlay);
+        let replaced = overlay
+            .records()
+            .filter(|record| !matches!(record.tag, Tag::Merge | Tag::DeleteRange));
+        Ranges::of_keys(replaced.map(|record| record.key))
+    }
+
+    /// Commits, if what the validation says has not changed.
+    pub(super) async fn commit(
+        mut self,
+        durability: Durability,
+        validation: Option<Box<Validation>>,
+    ) -> Result<SequenceNumber> {
         let urgency = if self.grows {
             Urgency::Ordinary
         } else {
@@ -313,10 +386,19 @@ impl Writes {
             values: std::mem::take(&mut self.values),
             urgency,
             elsewhere: None,
+            validation,
+            refused: None,
             inside: self.inside.take(),
         };
         self.core.commit(entry).await
     }
+}
+
+/// A place in the writes of a transaction.
+pub(super) struct Mark {
+    overlay: OverlayMark,
+    values: usize,
+    spills: u64,
 }
 
 impl Drop for Writes {
@@ -366,19 +448,111 @@ impl Transaction {
 
     writing_methods!();
 
-    /// Makes all of it take effect at once; gives the sequence of the commit. Dropping the future
-    /// after its first poll does not call the commit back.
+    /// Makes all of it take effect at once; gives the sequence of the commit. If nobody else
+    /// committed since it began, validating it costs nothing; else about as much as looking up what
+    /// was committed in what was read, or the other way round, whichever is less.
+    ///
+    /// If the future is dropped, the transaction is committed as a whole or not at all: not, if it
+    /// was never polled; which, can be seen by [beginning](Store::begin) another one.
+    ///
+    /// Errors: `Conflict`, with [what was changed](Error::conflict): begin again; and those of
+    /// [`Store::put`].
     pub fn commit(self) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
-        let Self {
-            reader,
-            writes,
-            durability,
-        } = self;
         Operation::new(async move {
+            let mut transaction = self;
+            let validation = match transaction.writes.is_empty() {
+                true => None,
+                false => transaction.validate().await?,
+            };
+            let Self {
+                reader,
+                writes,
+                durability,
+                ..
+            } = transaction;
             // The view it read is not needed any more, and would keep what the commit replaces.
             drop(reader);
-            writes.commit(durability).await
+            writes.commit(durability, validation).await
         })
+    }
+
+    /// What the commit makes sure of. Default: [`Isolation::Serializable`]. A transaction that goes to
+    /// the disk before the commit is always validated as a serializable one.
+    pub fn set_isolation(&mut self, isolation: Isolation) {
+        self.isolation = isolation;
+    }
+
+    /// What must not have changed for the transaction to be committed.
+    fn validation(&mut self, isolation: Isolation) -> Result<Option<Box<Validation>>> {
+        let Some(since) = self.since.take() else {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "the transaction was refused before: it can only be dropped",
+            ));
+        };
+        let ranges = match (isolation, self.reader.reads.take()) {
+            (Isolation::Snapshot, _) => self.writes.keys(),
+            (Isolation::Serializable, reads) => reads
+                .map(|reads| lock(&reads).take_ranges())
+                .unwrap_or_default(),
+        };
+        Ok((!ranges.is_empty()).then(|| Box::new(Validation::new(ranges, since))))
+    }
+
+    /// Finds out whether the transaction may commit, as far as one can before it is its turn; enters
+    /// the gate.
+    async fn validate(&mut self) -> Result<Option<Box<Validation>>> {
+        if self.writes.inside.is_some() {
+            return Ok(None);
+        }
+        if !self.writes.is_logged() {
+            self.be_alone().await?;
+            return Ok(None);
+        }
+        let core = Arc::clone(&self.writes.core);
+        core.check_writable(false)?;
+        let mut validation = self.validation(self.isolation)?;
+        core.wait_for_room().await?;
+        let was = self.view();
+        loop {
+            if let (Some(validation), Some(was)) = (&mut validation, &was) {
+                validation.catch_up(&core, was).await?;
+            }
+            let inside = core.gate.enter(Pass::Shared).await;
+            // It may have waited for many commits.
+            let kept = match &mut validation {
+                Some(validation) => validation.advance(&core)?,
+                None => true,
+            };
+            if kept {
+                self.writes.inside = Some(inside);
+                return Ok(validation);
+            }
+        }
+    }
+
+    /// The version that it reads.
+    fn view(&self) -> Option<View> {
+        self.reader.fixed.clone()
+    }
+
+    /// Keeps all others from committing, from now on. What was read until now is validated, so what
+    /// will be read may be as it is by now.
+    async fn be_alone(&mut self) -> Result<()> {
+        if self.writes.inside.is_some() {
+            return Ok(());
+        }
+        let core = Arc::clone(&self.writes.core);
+        core.check_writable(false)?;
+        let inside = core.enter_alone().await;
+        // Reads go on with what is newest: with any isolation they have to agree with those before.
+        let validation = self.validation(Isolation::Serializable)?;
+        if let (Some(mut validation), Some(was)) = (validation, self.view()) {
+            validation.catch_up(&core, &was).await?;
+        }
+        self.reader.fixed = Some(core.view());
+        self.writes.inside = Some(inside);
+        Ok(())
     }
 
     /// The greatest key of all, where it is known without looking.
@@ -407,6 +581,9 @@ impl Transaction {
 
     pub(super) async fn spill_if_large(&mut self) -> Result<()> {
         self.writes.appended = None;
+        if self.writes.is_large() {
+            self.be_alone().await?;
+        }
         self.writes.spill_if_large().await?;
         if let Some(bulk) = &self.writes.bulk {
             self.reader.fixed = Some(bulk.view());
@@ -424,26 +601,55 @@ impl std::fmt::Debug for Transaction {
 }
 
 impl Store {
-    /// Begins a transaction, when those before it are done.
+    /// Begins a transaction on what is committed by now. It waits for nobody.
     pub fn begin(&self) -> Operation<impl Future<Output = Result<Transaction>> + Send + use<'_>> {
+        Operation::new(async move {
+            let core = &self.shared.core;
+            core.check_writable(false)?;
+            let (view, since) = core.view_since();
+            let mut transaction = self.transaction(view, None);
+            let reads = Reads::new(core.options.transaction_bytes / READS_SHARE);
+            transaction.reader.reads = Some(Arc::new(Mutex::new(reads)));
+            transaction.since = Some(since);
+            Ok(transaction)
+        })
+    }
+
+    /// Begins a transaction that is alone: it waits until nobody else commits, and all who want to
+    /// commit wait until it is done; so it is never refused. For loading much data at once, of which
+    /// what comes in ascending order goes into the tree while it comes; and for what must not be tried
+    /// twice. First come, first served.
+    ///
+    /// A task that holds it must not commit by other means and wait for that.
+    pub fn begin_alone(
+        &self,
+    ) -> Operation<impl Future<Output = Result<Transaction>> + Send + use<'_>> {
         Operation::new(async move {
             let core = &self.shared.core;
             core.check_writable(false)?;
             let inside = core.enter_alone().await;
             core.check_writable(false)?;
-            let base = self.reader.base.clone();
-            let writes = Writes::new(core, Some(inside), base.clone());
-            let reader = Reader {
-                core: Arc::clone(core),
-                fixed: Some(core.view()),
-                overlay: Some(Arc::clone(&writes.overlay)),
-                base,
-            };
-            Ok(Transaction {
-                reader,
-                writes,
-                durability: self.durability,
-            })
+            Ok(self.transaction(core.view(), Some(inside)))
         })
+    }
+
+    fn transaction(&self, view: View, inside: Option<Inside>) -> Transaction {
+        let core = &self.shared.core;
+        let base = self.reader.base.clone();
+        let writes = Writes::new(core, inside, base.clone());
+        let reader = Reader {
+            core: Arc::clone(core),
+            fixed: Some(view),
+            overlay: Some(Arc::clone(&writes.overlay)),
+            reads: None,
+            base,
+        };
+        Transaction {
+            reader,
+            writes,
+            durability: self.durability,
+            isolation: Isolation::default(),
+            since: None,
+        }
     }
 }

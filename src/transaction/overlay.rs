@@ -114,6 +114,24 @@ impl Arena {
         })
     }
 
+    /// Forgets the records from a place on.
+    fn truncate(&mut self, end: Place) {
+        let chunk = end.chunk as usize;
+        if chunk < self.frozen.len() {
+            self.open = Vec::new();
+            self.open_bytes_max = CHUNK_BYTES_MIN;
+            // No chunk is left empty: an arena without records has none.
+            self.frozen.truncate(chunk + usize::from(end.offset > 0));
+            if end.offset > 0 {
+                self.frozen[chunk].truncate(end.offset as usize);
+            }
+        } else {
+            self.open.truncate(end.offset as usize);
+        }
+        let frozen: usize = self.frozen.iter().map(Bytes::len).sum();
+        self.bytes = frozen + self.open.len();
+    }
+
     /// The end of the arena, where the next record will begin unless it opens a chunk.
     pub(super) fn end(&self) -> Place {
         Place {
@@ -171,7 +189,38 @@ pub(crate) struct Overlay {
     ascending: Option<Vec<u8>>,
 }
 
+/// A place in an overlay, to come back to.
+#[derive(Clone)]
+pub(crate) struct Mark {
+    end: Place,
+    operations: usize,
+    range_deletes: usize,
+    ascending: Option<Vec<u8>>,
+}
+
 impl Overlay {
+    /// The place where it is by now.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            end: self.arena.end(),
+            operations: self.operations,
+            range_deletes: self.range_deletes,
+            ascending: self.ascending.clone(),
+        }
+    }
+
+    /// Forgets the operations after a mark. What indexed them is made anew when it is asked for.
+    pub(crate) fn roll_back(&mut self, mark: &Mark) {
+        if self.operations == mark.operations {
+            return;
+        }
+        self.arena.truncate(mark.end);
+        self.operations = mark.operations;
+        self.range_deletes = mark.range_deletes;
+        self.ascending.clone_from(&mark.ascending);
+        (self.index, self.ordered) = (None, None);
+    }
+
     /// An overlay without operations. Takes no memory of its own.
     pub(crate) fn new(tree: u64) -> Self {
         Self {

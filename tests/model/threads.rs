@@ -84,11 +84,12 @@ fn tasks_of_one_thread_commit_together() {
         let work = async move {
             for round in 0..20u8 {
                 store.put([task, round], [round]).await.unwrap();
-                let mut transaction = store.begin().await.unwrap();
-                let count = transaction.get("count").await.unwrap();
-                let count = count.map_or(0, |count| count[0] as u16 * 256 + count[1] as u16) + 1;
-                transaction.put("count", count.to_be_bytes()).await.unwrap();
-                transaction.commit().await.unwrap();
+                let counted = store.transact(|mut attempt| async move {
+                    let count = attempt.get("count").await?;
+                    let count = count.map_or(0, |count| count[0] as u16 * 256 + count[1] as u16);
+                    attempt.put("count", (count + 1).to_be_bytes()).await
+                });
+                counted.await.unwrap();
             }
         };
         pool.spawner().spawn_local(work).unwrap();

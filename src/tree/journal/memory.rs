@@ -152,7 +152,8 @@ impl Journal {
         (writer.next_node, writer.next_buffer) = (next_node, next_buffer);
         self.buffer_bytes.fetch_add(buffer_bytes, Relaxed);
         self.index(writer, new.clone());
-        self.operations.fetch_add(new.len(), Relaxed);
+        // Whoever counts them finds them filled.
+        self.operations.fetch_add(new.len(), Release);
         self.bytes.fetch_add(bytes, Relaxed);
         let stored = |sequence: SequenceNumber| sequence.0.saturating_add(1);
         _ = self
@@ -414,6 +415,29 @@ impl Journal {
         }
         // A key that is written over and over must not cost an old snapshot a walk.
         self.find(self.list.key(node), bound)
+    }
+
+    /// The stamps of its operations, range deletes included, in the order of commits.
+    pub(crate) fn stamps(&self) -> std::ops::Range<u32> {
+        1..self.operations.load(Acquire) as u32 + 1
+    }
+
+    /// The first stamp whose commit is after a sequence. O(log n).
+    pub(crate) fn first_stamp_after(&self, sequence: SequenceNumber) -> u32 {
+        let std::ops::Range { mut start, mut end } = self.stamps();
+        while start < end {
+            let middle = start.midpoint(end);
+            match self.list.node(middle).sequence() <= sequence {
+                true => start = middle + 1,
+                false => end = middle,
+            }
+        }
+        start
+    }
+
+    /// The operation with a stamp, a range delete too: its key is the first that it deletes.
+    pub(crate) fn entry_at(&self, stamp: u32) -> JournalEntry<'_> {
+        self.entry(JournalPosition::new(stamp))
     }
 
     fn node(&self, position: JournalPosition) -> &super::skip_list::Node {

@@ -48,7 +48,8 @@ impl Engine for Thunderhead {
         safety: Safety,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<()>,
     ) -> Result<()> {
-        let mut transaction = self.store.begin().wait()?;
+        // Nothing else commits beside it here, and it is not read from.
+        let mut transaction = self.store.begin_alone().wait()?;
         transaction.set_durability(durability(safety));
         work(&mut transaction)?;
         transaction.commit().wait()?;

@@ -1,0 +1,190 @@
+//! What was committed lately, for transactions that began before.
+//!
+//! The root journals are that record already: ordered, with a sequence on every operation. So nothing
+//! is written down for this purpose, whoever commits: a journal that is full goes into the history
+//! when it is frozen, and stays there, flushed or not, as long as a transaction is open that is older
+//! than its end; at most [`Options::history_bytes`](super::Options::history_bytes) of them. Who is
+//! older than what is kept compares what it read with the newest version: see `validation`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use smallvec::SmallVec;
+
+use super::core::Core;
+use super::gate::lock;
+use crate::format::SequenceNumber;
+use crate::snapshot::View;
+use crate::tree::journal::Journal;
+
+/// The recent commits of a store.
+pub(super) struct History {
+    state: Mutex<State>,
+    bytes_max: usize,
+    /// How many transactions were refused and tried again.
+    retried: AtomicU64,
+}
+
+struct State {
+    /// Since which sequences there are transactions, ascending, and how many.
+    open: SmallVec<[(SequenceNumber, usize); 8]>,
+    /// Frozen journals, oldest first, with the memory that each takes.
+    journals: VecDeque<(Arc<Journal>, usize)>,
+    bytes: usize,
+    /// Everything after this is here or in the newest journal.
+    complete_after: SequenceNumber,
+}
+
+impl State {
+    fn add(&mut self, since: SequenceNumber) {
+        match self.open.binary_search_by_key(&since, |(since, _)| *since) {
+            Ok(at) => self.open[at].1 += 1,
+            Err(at) => self.open.insert(at, (since, 1)),
+        }
+    }
+
+    fn remove(&mut self, since: SequenceNumber) {
+        let Ok(at) = self.open.binary_search_by_key(&since, |(since, _)| *since) else {
+            return;
+        };
+        self.open[at].1 -= 1;
+        if self.open[at].1 == 0 {
+            self.open.remove(at);
+        }
+    }
+
+    /// Lets go of what nobody needs, and of what is too much.
+    fn trim(&mut self, bytes_max: usize) {
+        let oldest = self.open.first().map(|(since, _)| *since);
+        while let Some((journal, bytes)) = self.journals.front() {
+            let last = journal.last_sequence().unwrap_or_default();
+            let needed = oldest.is_some_and(|oldest| oldest < last);
+            if needed && self.bytes <= bytes_max {
+                return;
+            }
+            self.bytes -= bytes;
+            self.complete_after = self.complete_after.max(last);
+            self.journals.pop_front();
+        }
+    }
+}
+
+/// The journals that have what was committed after a sequence.
+pub(super) type Recent = SmallVec<[Arc<Journal>; 4]>;
+
+impl History {
+    pub(super) fn new(published: SequenceNumber, bytes_max: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                open: SmallVec::new(),
+                journals: VecDeque::new(),
+                bytes: 0,
+                complete_after: published,
+            }),
+            bytes_max,
+            retried: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts one that is tried again.
+    pub(super) fn next_number(&self) -> u64 {
+        self.retried.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A journal takes no more: called before the next one is shown to anybody.
+    pub(super) fn push(&self, journal: Arc<Journal>) {
+        let mut state = lock(&self.state);
+        let bytes = journal.memory_bytes();
+        state.bytes += bytes;
+        state.journals.push_back((journal, bytes));
+        state.trim(self.bytes_max);
+    }
+
+    /// A commit went past the journals.
+    pub(super) fn break_at(&self, sequence: SequenceNumber) {
+        let mut state = lock(&self.state);
+        state.complete_after = sequence;
+        state.journals.clear();
+        state.bytes = 0;
+    }
+
+    /// The journals that have all that was committed after a sequence, but for the newest one.
+    /// `None`: they are not kept.
+    fn after(&self, since: SequenceNumber) -> Option<Recent> {
+        let state = lock(&self.state);
+        if since < state.complete_after {
+            return None;
+        }
+        let newest_first = state.journals.iter().rev().map(|(journal, _)| journal);
+        let after = newest_first.take_while(|journal| {
+            let last = journal.last_sequence();
+            last.is_some_and(|last| last > since)
+        });
+        Some(after.cloned().collect())
+    }
+
+    #[cfg(test)]
+    pub(super) fn journals(&self) -> usize {
+        lock(&self.state).journals.len()
+    }
+}
+
+/// Keeps what is committed after a sequence from being forgotten, as far as there is room.
+pub(super) struct Since {
+    core: Arc<Core>,
+    sequence: SequenceNumber,
+}
+
+impl Since {
+    pub(super) fn sequence(&self) -> SequenceNumber {
+        self.sequence
+    }
+
+    /// From now on, what is committed after a later one.
+    pub(super) fn advance(&mut self, sequence: SequenceNumber) {
+        if sequence > self.sequence {
+            let history = &self.core.history;
+            let mut state = lock(&history.state);
+            state.remove(self.sequence);
+            state.add(sequence);
+            state.trim(history.bytes_max);
+            self.sequence = sequence;
+        }
+    }
+}
+
+impl Drop for Since {
+    fn drop(&mut self) {
+        let history = &self.core.history;
+        let mut state = lock(&history.state);
+        state.remove(self.sequence);
+        state.trim(history.bytes_max);
+    }
+}
+
+impl Core {
+    /// The newest version, and a mark that keeps what will be committed after it.
+    pub(super) fn view_since(self: &Arc<Self>) -> (View, Since) {
+        let mut state = lock(&self.history.state);
+        // Under the lock: nothing after it is forgotten before it is known to be wanted.
+        let view = self.view();
+        state.add(view.bound);
+        let since = Since {
+            core: Arc::clone(self),
+            sequence: view.bound,
+        };
+        (view, since)
+    }
+
+    /// The journals that have all that was committed after a sequence, newest first. `None`: the
+    /// history does not reach that far back.
+    pub(super) fn committed_after(&self, since: SequenceNumber) -> Option<Recent> {
+        // In this order: a journal goes into the history before the next version is shown.
+        let newest = Arc::clone(&self.current.load().journals[0]);
+        let mut recent = self.history.after(since)?;
+        recent.insert(0, newest);
+        recent.dedup_by(|a, b| Arc::ptr_eq(a, b));
+        Some(recent)
+    }
+}
