@@ -47,6 +47,8 @@
 //! | writing | [`Store::put`], [`Store::delete_range`], [`Store::merge`], [`Batch`], [`Transaction`] |
 //! | keys that stand for others | [`Store::put_reference`], [`Range::following`], [`ValueKind`] |
 //! | writing what depends on what is there | [`Store::insert`], [`Store::put_if_absent`], [`Store::compare_exchange`], [`Store::update`], [`Store::pop_first`], [`Store::retain_in`], [`Transaction::extract_if`] |
+//! | several writes and reads as one | [`Store::begin`], [`Store::transact`], [`Isolation`], [`Conflict`], [`Transaction::savepoint`], [`Store::begin_alone`] |
+//! | what is committed, as it comes | [`Store::watch`], [`Watch`] |
 //! | keys and values of other types than bytes | [`typed`] |
 //! | versions | [`Snapshot`] |
 //! | what it does, in numbers | [`Store::stats`] |
@@ -73,10 +75,11 @@
 //!
 //! # Limits
 //!
-//! Keys up to 32 KiB, values up to 1 TiB, operands of merges up to 64 KiB. One [`Transaction`] is
-//! open at a time; single writes queue behind it. One process has a store open for writing, or any
+//! Keys up to 32 KiB, values up to 1 TiB, operands of merges up to 64 KiB. Any number
+//! of [`Transaction`]s are open at the same time; one that outgrows its memory has others wait to commit
+//! until it is done. One process has a store open for writing, or any
 //! number for reading only. Memory is bounded by [`Options::cache_bytes`],
-//! [`Options::transaction_bytes`] and [`Options::journal_bytes`].
+//! [`Options::transaction_bytes`], [`Options::journal_bytes`] and [`Options::history_bytes`].
 #![deny(missing_docs)]
 
 mod cache;
@@ -101,9 +104,10 @@ mod value;
 
 pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
-    Attempt, Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
+    Attempt, Batch, Change, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
     Exchanged, Extract, Isolation, KeyRange, Keys, Maintenance, Narrow, Operation, Options, Prefix,
-    Range, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction, Value, ValueKind,
+    Range, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction, Value, ValueKind, Watch,
+    Watched,
 };
 pub use tree::MergeOperator;
 

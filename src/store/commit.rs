@@ -332,8 +332,11 @@ impl Core {
         if write {
             self.write_log(log, entries, sync, urgency).await?;
         }
-        self.publish(log, entries, write)
-            .inspect_err(|error| self.poison(error))
+        let sequences = self.publish(log, entries, write);
+        if self.watchers.load(Ordering::Acquire) > 0 {
+            self.watched.give();
+        }
+        sequences.inspect_err(|error| self.poison(error))
     }
 
     /// Writes what was deferred and the entries as one group of the log.

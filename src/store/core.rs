@@ -1,7 +1,7 @@
 //! What all handles of an open store share.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
@@ -88,6 +88,10 @@ pub(crate) struct Core {
     pub(super) jobs: Jobs,
     /// There is work for the maintenance.
     pub(super) work: Signal,
+    /// How many watch what is committed.
+    pub(super) watchers: AtomicUsize,
+    /// Something was committed, and somebody watches.
+    pub(super) watched: Signal,
     /// Maintenance did something.
     pub(super) progress: Signal,
     pub(super) counters: Counters,
@@ -130,6 +134,8 @@ impl Core {
             trouble_is_news: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             jobs,
+            watchers: AtomicUsize::new(0),
+            watched: Signal::default(),
             work: Signal::default(),
             progress: Signal::default(),
             counters: Counters::default(),

@@ -1,4 +1,4 @@
-//! What was committed lately, for transactions that began before.
+//! What was committed lately, for transactions that began before, and for watches.
 //!
 //! The root journals are that record already: ordered, with a sequence on every operation. So nothing
 //! is written down for this purpose, whoever commits: a journal that is full goes into the history
@@ -177,6 +177,15 @@ impl Core {
         (view, since)
     }
 
+    /// A mark that keeps what is committed after a sequence, as far as it is still there.
+    pub(super) fn since(self: &Arc<Self>, sequence: SequenceNumber) -> Since {
+        lock(&self.history.state).add(sequence);
+        Since {
+            core: Arc::clone(self),
+            sequence,
+        }
+    }
+
     /// The journals that have all that was committed after a sequence, newest first. `None`: the
     /// history does not reach that far back.
     pub(super) fn committed_after(&self, since: SequenceNumber) -> Option<Recent> {
@@ -186,5 +195,56 @@ impl Core {
         recent.insert(0, newest);
         recent.dedup_by(|a, b| Arc::ptr_eq(a, b));
         Some(recent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::MemoryDisk;
+    use crate::{Maintenance, Options, Store};
+
+    fn store(history_bytes: usize) -> Store {
+        let options = Options::new()
+            .journal_bytes(1 << 10)
+            .history_bytes(history_bytes)
+            .maintenance(Maintenance::Caller);
+        options.open_disk(MemoryDisk::new()).unwrap()
+    }
+
+    fn put(store: &Store) {
+        for number in 0..100u8 {
+            store.put([number], [number; 100]).wait().unwrap();
+        }
+        while store.maintain().wait().unwrap() {}
+    }
+
+    #[test]
+    fn what_was_committed_is_kept_as_long_as_somebody_began_before() {
+        let store = store(1 << 20);
+        let kept = || store.shared.core.history.journals();
+        put(&store);
+        assert_eq!(kept(), 0, "nobody needs it");
+        let first = store.begin().wait().unwrap();
+        put(&store);
+        let one = kept();
+        assert!(one > 0);
+        let second = store.begin().wait().unwrap();
+        put(&store);
+        assert!(kept() > one);
+        drop(first);
+        assert!(kept() <= one + 1, "the second began later");
+        drop(second);
+        assert_eq!(kept(), 0);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_was_asked_for() {
+        let store = store(64 << 10);
+        let _transaction = store.begin().wait().unwrap();
+        for _ in 0..20 {
+            put(&store);
+        }
+        let history = &store.shared.core.history;
+        assert!(crate::store::lock(&history.state).bytes <= 64 << 10);
     }
 }

@@ -23,6 +23,7 @@
 //! | `commit`, `gate` | group commit, and who may write |
 //! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
 //! | `compact` | moving things together and giving the rest back |
+//! | `watch` | what is committed, as it comes |
 //! | `verify`, `statistics` | looking at a store |
 //! | `signal`, `random` | what the others need: waking each other, and salts |
 
@@ -60,6 +61,7 @@ mod transaction;
 mod validation;
 mod value;
 mod verify;
+mod watch;
 
 use std::future::Future;
 use std::path::Path;
@@ -84,6 +86,7 @@ pub use transact::Attempt;
 pub use transaction::Transaction;
 pub use value::{Entry, Value, ValueKind};
 pub use verify::{verify_disk, verify_file};
+pub use watch::{Change, Watch, Watched};
 
 use self::core::Core;
 use gate::lock;
@@ -236,6 +239,7 @@ impl Store {
                     Err(error) => Err(error),
                 };
                 core.closed.store(true, Ordering::Release);
+                core.watched.give();
                 drop(state);
                 drop(worker);
                 result
