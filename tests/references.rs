@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use futures::TryStreamExt;
 use thunderhead::typed::Table;
-use thunderhead::{ErrorKind, MergeOperator, Options, Store, ValueKind, inspect};
+use thunderhead::{Change, ErrorKind, MergeOperator, Options, Store, ValueKind, Watched, inspect};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -211,6 +211,75 @@ fn a_version_is_followed_in_itself() -> Outcome {
     assert_eq!(followed, [b"there".to_vec(), b"own".to_vec()]);
     drop(transaction);
     assert_eq!(store.get("name").wait()?.unwrap(), "new");
+    // What is told of a commit is the reference itself.
+    let mut watch = store.watch(.., store.sequence());
+    store.put_reference("other", "target").wait()?;
+    let told = match watch.next().transpose()? {
+        Some(Watched::Commit { changes, .. }) => changes,
+        _ => Vec::new(),
+    };
+    let [
+        Change::Put {
+            value: Some(value), ..
+        },
+    ] = &told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert_eq!(value.kind(), ValueKind::Reference(b"target"));
+    Ok(())
+}
+
+#[test]
+fn every_key_on_the_way_is_read_by_a_transaction() -> Outcome {
+    let store = Store::in_memory()?;
+    store.put("c", "value").wait()?;
+    store.put_reference("b", "c").wait()?;
+    store.put_reference("a", "b").wait()?;
+    store.put("beside", "…").wait()?;
+    type Read = fn(&thunderhead::Transaction) -> thunderhead::Result<()>;
+    let reads: [(&str, Read); 6] = [
+        ("get", |transaction| transaction.get("a").wait().map(drop)),
+        ("length", |transaction| {
+            transaction.value_length("a").wait().map(drop)
+        }),
+        ("contains", |transaction| {
+            transaction.contains_key("a").wait().map(drop)
+        }),
+        ("part", |transaction| {
+            transaction.get_part("a", 1, 1).wait().map(drop)
+        }),
+        ("range", |transaction| {
+            for entry in transaction.range("a"..="a").following() {
+                entry?;
+            }
+            Ok(())
+        }),
+        ("cursor", |transaction| {
+            let mut cursor = transaction.cursor();
+            cursor.first().wait()?;
+            cursor.value().wait().map(drop)
+        }),
+    ];
+    for (what, read) in reads {
+        for (changed, refused) in [("a", true), ("b", true), ("c", true), ("beside", false)] {
+            let mut transaction = store.begin().wait()?;
+            read(&transaction)?;
+            transaction.put("written", what).wait()?;
+            match changed {
+                "a" | "b" => drop(store.put_reference(changed, "c").wait()?),
+                other => drop(store.put(other, "another").wait()?),
+            }
+            let found = transaction.commit().wait().map(drop);
+            let kind = found.map_err(|error| error.kind());
+            let expected = match refused {
+                true => Err(ErrorKind::Conflict),
+                false => Ok(()),
+            };
+            assert_eq!(kind, expected, "{what}, {changed}");
+            store.put_reference("a", "b").wait()?;
+        }
+    }
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use super::history::{Recent, Since};
 use super::key_range::KeyRange;
 use super::operation::Operation;
 use super::reader::{Reader, half_open};
-use super::value::Value;
+use super::value::{Value, ValueKind};
 use super::{Snapshot, Store};
 use crate::disk::block_on;
 use crate::error::Result;
@@ -54,7 +54,7 @@ pub enum Watched {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Change {
-    /// A value was put.
+    /// A value was put, or a reference, which [`Value::kind`] tells.
     Put {
         /// The key.
         key: Vec<u8>,
@@ -279,6 +279,11 @@ impl Watch {
             Tag::Merge => Change::Merge { key },
             Tag::Inline => {
                 let value = Some(Value::new(Bytes::copy_from_slice(entry.payload)));
+                Change::Put { key, value }
+            }
+            Tag::Reference => {
+                let kind = ValueKind::reference(entry.payload, self.reader.base.bytes());
+                let value = Some(Value::of(kind));
                 Change::Put { key, value }
             }
             _ => Change::Put { key, value: None },
