@@ -6,6 +6,7 @@
 //! | [`memory`] | what takes memory, how much, and who bounds it? |
 //! | [`sizing`] | how long should keys and values be, and what becomes of them? |
 //! | [`waiting`] | how do `.wait()` and `.await` differ, and what may be dropped? |
+//! | [`items`] | what has `BTreeMap`, redb, fjall, LMDB or RocksDB, and what is it here, or is it missing? |
 //! | [`moving`] | what is it called here, for those who come from redb, LMDB, sled, RocksDB or SQLite? |
 
 #[doc = include_str!("durability.md")]
@@ -19,6 +20,9 @@ pub mod sizing {}
 
 #[doc = include_str!("waiting.md")]
 pub mod waiting {}
+
+#[doc = include_str!("items.md")]
+pub mod items {}
 
 #[doc = include_str!("moving.md")]
 pub mod moving {}
