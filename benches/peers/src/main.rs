@@ -6,6 +6,7 @@
 //! | `engines` | the engines behind one interface |
 //! | `data` | keys and values that can be checked without a copy |
 //! | `phases` | the work |
+//! | `differential` | one random script on all of them, as a test |
 //! | `measure`, `cgroup` | what it took, and limits on memory |
 //! | `process` | each suite in a process of its own |
 //! | `campaign` | all engines in turn, repeated; results that can be kept |
@@ -14,6 +15,8 @@
 mod campaign;
 mod cgroup;
 mod data;
+#[cfg(test)]
+mod differential;
 mod engines;
 mod measure;
 mod options;

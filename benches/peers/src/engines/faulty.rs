@@ -25,9 +25,10 @@ pub enum Fault {
     KeepsRange,
     LosesOnClose,
     GivesAnotherPart,
+    KeepsWhatWasGivenUp,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 14] = [
     Fault::Nothing,
     Fault::FlipsAByte,
     Fault::LosesAPut,
@@ -41,6 +42,7 @@ const FAULTS: [Fault; 13] = [
     Fault::KeepsRange,
     Fault::LosesOnClose,
     Fault::GivesAnotherPart,
+    Fault::KeepsWhatWasGivenUp,
 ];
 
 /// The engine with a fault, by its number.
@@ -69,6 +71,7 @@ pub fn kind(fault: Fault) -> Kind {
         Fault::KeepsRange => kind_numbered::<10>(),
         Fault::LosesOnClose => kind_numbered::<11>(),
         Fault::GivesAnotherPart => kind_numbered::<12>(),
+        Fault::KeepsWhatWasGivenUp => kind_numbered::<13>(),
     }
 }
 
@@ -104,7 +107,12 @@ impl Engine for Faulty {
         _safety: Safety,
         work: &mut dyn FnMut(&mut dyn Writer) -> Result<()>,
     ) -> Result<()> {
-        work(&mut &*self)
+        let before = self.map.lock().unwrap().clone();
+        let result = work(&mut &*self);
+        if result.is_err() && self.fault != Fault::KeepsWhatWasGivenUp {
+            *self.map.lock().unwrap() = before;
+        }
+        result
     }
 
     fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
