@@ -8,6 +8,7 @@
 )]
 
 mod data;
+mod each;
 mod reads;
 mod transactions;
 mod values;
@@ -22,6 +23,9 @@ criterion_group!(
     reads::ranges,
     reads::counts,
     reads::snapshots,
+    each::reads,
+    each::writes,
+    each::layers,
     writes::singles,
     writes::batches,
     writes::others,
