@@ -51,7 +51,7 @@
 //! | what is committed, as it comes | [`Store::watch`], [`Watch`] |
 //! | keys and values of other types than bytes | [`typed`] |
 //! | versions | [`Snapshot`] |
-//! | what it does, in numbers | [`Store::stats`] |
+//! | what it does, in numbers | [`Store::stats`], [`Store::levels`] |
 //! | whether a file is whole | [`Store::verify`], [`inspect`] |
 //! | giving space back | [`Store::compact`] |
 //! | errors | [`Error`], [`ErrorKind`] |
@@ -97,6 +97,7 @@ mod misuse;
 mod snapshot;
 mod space;
 mod store;
+mod trace;
 mod transaction;
 mod tree;
 pub mod typed;
@@ -105,9 +106,9 @@ mod value;
 pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
     Attempt, Batch, Change, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
-    Exchanged, Extract, Isolation, KeyRange, Keys, Maintenance, Narrow, Operation, Options, Prefix,
-    Range, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction, Value, ValueKind, Watch,
-    Watched,
+    Exchanged, Extract, Isolation, KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options,
+    Pin, Prefix, Range, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction, Value,
+    ValueKind, Watch, Watched,
 };
 pub use tree::MergeOperator;
 

@@ -5,7 +5,7 @@
 //! * [`Handle`]: the same, kept alive without a guard.
 //!
 //! Inside: `pool` has the slots in which frames live, `arena` and `granules` the memory of
-//! their bytes, `eviction` the clock that chooses what leaves, `sync` the atomics.
+//! their bytes, `eviction` the clock that chooses what leaves, `sync` the atomics, `tally` a count.
 //!
 //! A descent costs no shared write per level: it holds one guard, and what it passes stays valid
 //! until the guard is dropped, whatever is evicted meanwhile. No guard may be held across an await
@@ -18,6 +18,7 @@ mod granules;
 mod pool;
 mod sync;
 mod table;
+mod tally;
 #[cfg(test)]
 mod tests;
 

@@ -13,6 +13,7 @@ use super::eviction::Clock;
 use super::frame::{Filling, Frame, FrameHint, Handle};
 use super::pool::Pool;
 use super::sync::{Arc, AtomicU64, AtomicUsize, Mutex, Ordering, lock};
+use super::tally::Tally;
 use crate::format::{Address, Birth};
 
 const SHARDS: usize = if cfg!(miri) { 4 } else { 64 };
@@ -40,6 +41,9 @@ pub struct CacheStatistics {
     pub dirty_bytes: usize,
     /// The pages that it has.
     pub frames: usize,
+    /// Descents to a leaf, by a get or by a range or cursor that came to another leaf, that found all
+    /// they needed. Where more than 64 threads read, a few may be missing.
+    pub hits: u64,
     /// Look-ups that did not find the page.
     pub misses: u64,
     /// Pages that left to make room.
@@ -65,6 +69,7 @@ pub(crate) struct FrameTable {
     dirty_bytes: AtomicUsize,
     frames: AtomicUsize,
     misses: AtomicU64,
+    hits: Tally,
 }
 
 impl FrameTable {
@@ -79,6 +84,7 @@ impl FrameTable {
             dirty_bytes: AtomicUsize::new(0),
             frames: AtomicUsize::new(0),
             misses: AtomicU64::new(0),
+            hits: Tally::new(),
         }
     }
 
@@ -217,6 +223,12 @@ impl FrameTable {
         self.remove(address, birth, |_| true, &super::pin());
     }
 
+    /// A descent found all it needed.
+    #[inline]
+    pub fn count_hit(&self) {
+        self.hits.count();
+    }
+
     /// The bytes of pages that wait to be written.
     pub fn dirty_bytes(&self) -> usize {
         self.dirty_bytes.load(Ordering::Relaxed)
@@ -229,6 +241,7 @@ impl FrameTable {
             bytes: self.pool.bytes(),
             dirty_bytes: self.dirty_bytes(),
             frames: self.frames.load(Ordering::Relaxed),
+            hits: self.hits.sum(),
             misses: self.misses.load(Ordering::Relaxed),
             evictions: self.clock.evictions(),
             overflows: self.clock.overflows(),

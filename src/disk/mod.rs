@@ -36,6 +36,6 @@ pub use file::{FileDisk, FileDiskOptions};
 pub use mapped::MappedDisk;
 pub use memory::MemoryDisk;
 pub(crate) use model::Disk;
-pub use model::{Buffer, DiskModel, Page, Properties, Release, Roots};
+pub use model::{Buffer, DiskModel, DiskStatistics, Page, Properties, Release, Roots};
 #[cfg(any(test, feature = "simulation"))]
 pub use simulated::{Fails, SimulatedMachine};

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
@@ -233,6 +234,32 @@ impl<D: DiskModel> BoxedModel for D {
 pub(crate) struct Disk {
     model: Arc<dyn BoxedModel>,
     properties: Arc<Properties>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct Counters {
+    reads: AtomicU64,
+    read_bytes: AtomicU64,
+    writes: AtomicU64,
+    written_bytes: AtomicU64,
+    syncs: AtomicU64,
+}
+
+/// What a store asked of its disk since it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct DiskStatistics {
+    /// Reads.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Pages, groups of the log and pieces of values written.
+    pub writes: u64,
+    /// Bytes of these.
+    pub written_bytes: u64,
+    /// Syncs, roots not counted.
+    pub syncs: u64,
 }
 
 impl Disk {
@@ -254,7 +281,19 @@ impl Disk {
         Ok(Self {
             model: Arc::new(model),
             properties: Arc::new(properties),
+            counters: Arc::default(),
         })
+    }
+
+    pub(crate) fn statistics(&self) -> DiskStatistics {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DiskStatistics {
+            reads: read(&self.counters.reads),
+            read_bytes: read(&self.counters.read_bytes),
+            writes: read(&self.counters.writes),
+            written_bytes: read(&self.counters.written_bytes),
+            syncs: read(&self.counters.syncs),
+        }
     }
 
     pub(crate) fn properties(&self) -> &Properties {
@@ -271,6 +310,8 @@ impl Disk {
             ));
         }
         let length = extent.length as usize;
+        self.counters.reads.fetch_add(1, Ordering::Relaxed);
+        (self.counters.read_bytes).fetch_add(length as u64, Ordering::Relaxed);
         let buffer = self
             .model
             .read(extent.address, Buffer::zeroed(length))
@@ -285,6 +326,11 @@ impl Disk {
     }
 
     pub(crate) async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
+        let bytes: usize = pages.iter().map(|page| page.bytes.len()).sum();
+        let counters = &self.counters;
+        (counters.writes).fetch_add(pages.len() as u64, Ordering::Relaxed);
+        (counters.written_bytes).fetch_add(bytes as u64, Ordering::Relaxed);
+        (counters.syncs).fetch_add(sync.into(), Ordering::Relaxed);
         match in_blocking_face() {
             true => self.model.save_waiting(pages, sync),
             false => self.model.save(pages, sync).await,
@@ -292,6 +338,7 @@ impl Disk {
     }
 
     pub(crate) async fn sync(&self) -> Result<()> {
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
         self.model.sync().await
     }
 

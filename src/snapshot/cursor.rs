@@ -110,6 +110,8 @@ struct Place {
 /// every step, and is the same each time.
 pub(crate) struct Cursor {
     start: Start,
+    /// The memory of a key for `start`, when that has none.
+    spare: Vec<u8>,
     place: Place,
     /// The place is to be found, from `start` on.
     leaving: bool,
@@ -136,6 +138,7 @@ impl Cursor {
     pub(crate) fn new(direction: Direction, start: Start) -> Self {
         Self {
             start,
+            spare: Vec::new(),
             place: Place {
                 direction,
                 leaf: None,
@@ -212,7 +215,9 @@ impl Cursor {
         place.leaf = None;
         (place.slots, place.at) = (0, 0);
         place.bounded = false;
-        self.start = start;
+        if let Start::At(key) | Start::Past(key) = std::mem::replace(&mut self.start, start) {
+            self.spare = key;
+        }
         self.leaving = true;
         self.sources.clear();
         self.journals = None;
@@ -225,13 +230,12 @@ impl Cursor {
 
     /// The memory of the key at which it began, for another one.
     pub(crate) fn take_start(&mut self) -> Vec<u8> {
-        match std::mem::replace(&mut self.start, Start::Outermost) {
-            Start::At(mut key) | Start::Past(mut key) => {
-                key.clear();
-                key
-            }
-            Start::Outermost => Vec::new(),
-        }
+        let mut key = match std::mem::replace(&mut self.start, Start::Outermost) {
+            Start::At(key) | Start::Past(key) => key,
+            Start::Outermost => std::mem::take(&mut self.spare),
+        };
+        key.clear();
+        key
     }
 
     /// Goes to the next entry.
@@ -307,6 +311,7 @@ impl Cursor {
             Reached::At(reach) => reach,
             Reached::Need(pointer, expect) => return Ok(Some((pointer, expect))),
         };
+        pages.frames.count_hit();
         let place = &mut self.place;
         place.bounded = match direction {
             Direction::Forward => reach.read_end(&mut place.bound),

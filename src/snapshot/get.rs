@@ -115,6 +115,7 @@ pub(crate) fn lookup_below<'g>(
         Step::Absent => None,
         Step::Need(pointer, expect) => return Ok(Lookup::Need(pointer, expect)),
     };
+    pages.frames.count_hit();
     if chains.is_empty() {
         return Ok(match stored {
             Some((tag, payload)) => Lookup::Stored(tag, payload),

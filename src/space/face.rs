@@ -10,12 +10,13 @@ use std::sync::{Mutex, MutexGuard};
 use super::allocate::Cursor;
 use super::geometry::{Geometry, Range};
 use super::map::{Change, Map};
+use super::pins::Held;
 use super::recycle::Recycling;
 use super::segments::{Segments, State};
 use super::tail::Tail;
 use crate::disk::{Properties, Release};
 use crate::error::{Error, Result};
-use crate::format::{Address, Birth, Extent};
+use crate::format::{Address, Extent};
 
 /// Reads the encoded map of a segment from the system tree; `None` if there is none. Must give what
 /// [`Space::encode_segment`] gave last for it before the newest [`Space::evict`].
@@ -487,9 +488,10 @@ impl Space {
         }
     }
 
-    /// Each kept generation, oldest first, and the bytes that it, and perhaps older ones, but no
-    /// newer one keeps from being used again. Off-tree values not yet expanded are not counted.
-    pub(crate) fn pins(&self) -> Vec<(Birth, u64)> {
+    /// Each kept generation, oldest first, with the bytes that it, and perhaps older ones, but no
+    /// newer one keeps from being used again, and how often roots keep it. Off-tree values not yet
+    /// expanded are not counted.
+    pub(crate) fn pins(&self) -> Vec<(Held, u64)> {
         self.lock().recycling.pins()
     }
 }

@@ -7,6 +7,7 @@
 //! split off and the rest spliced, at a cost in the number of different births, not of things.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use crate::format::{Birth, Extent};
 
@@ -50,9 +51,22 @@ impl Group {
     }
 }
 
-#[derive(Debug, Default)]
+/// A generation that is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Held {
+    pub(crate) generation: Birth,
+    /// How often it is kept.
+    pub(crate) count: u64,
+    /// The bytes that stand on its list.
+    pub(crate) bytes: u64,
+    /// When it was kept first: when it was the newest.
+    pub(crate) since: Instant,
+}
+
+#[derive(Debug)]
 struct Kept {
     count: u64,
+    since: Instant,
     by_birth: BTreeMap<Birth, Group>,
 }
 
@@ -107,7 +121,12 @@ impl Pins {
                 }
             }
         }
-        self.kept.insert(at, Kept { count: 1, by_birth });
+        let kept = Kept {
+            count: 1,
+            since: Instant::now(),
+            by_birth,
+        };
+        self.kept.insert(at, kept);
     }
 
     /// Undoes one [`Self::keep`].
@@ -159,12 +178,14 @@ impl Pins {
         out
     }
 
-    /// The kept generations, and the bytes that stand on the list of each.
-    pub(super) fn bytes(&self) -> Vec<(Birth, u64)> {
-        self.kept
-            .iter()
-            .map(|(&at, kept)| (at, kept.by_birth.values().map(|group| group.bytes).sum()))
-            .collect()
+    /// The kept generations, oldest first.
+    pub(super) fn held(&self) -> impl Iterator<Item = Held> {
+        self.kept.iter().map(|(&generation, kept)| Held {
+            generation,
+            count: kept.count,
+            bytes: kept.by_birth.values().map(|group| group.bytes).sum(),
+            since: kept.since,
+        })
     }
 }
 
@@ -229,7 +250,7 @@ mod tests {
                     }
                 }
                 assert!(model.values().all(pinned), "seed {seed}: kept too long");
-                let bytes: u64 = pins.bytes().iter().map(|(_, bytes)| bytes).sum();
+                let bytes: u64 = pins.held().map(|held| held.bytes).sum();
                 assert_eq!(bytes, model.len() as u64, "seed {seed}");
             }
         }

@@ -18,7 +18,7 @@ use super::allocate::Cursor;
 use super::face::{Owner, Space};
 use super::geometry::Range;
 use super::map::Change;
-use super::pins::{Entry, Item, Pins};
+use super::pins::{Entry, Held, Item, Pins};
 use super::segments::Segments;
 use crate::error::{Error, Result};
 use crate::format::{Birth, Extent, PagePointer};
@@ -92,8 +92,12 @@ impl Recycling {
         self.pending.len()
     }
 
-    pub(super) fn pins(&self) -> Vec<(Birth, u64)> {
-        self.pins.bytes()
+    /// The kept generations, oldest first, each with how often roots keep it.
+    pub(super) fn pins(&self) -> Vec<(Held, u64)> {
+        let roots = |at| self.roots.iter().filter(|(birth, _)| *birth == at).count();
+        let held = self.pins.held();
+        held.map(|held| (held, roots(held.generation) as u64))
+            .collect()
     }
 
     /// A held range is free after the present generation.

@@ -26,6 +26,7 @@ use crate::format::{
 };
 use crate::snapshot::{Version, each_entry};
 use crate::space::{Dropped, Owner, SUMMARY_SEGMENTS, Urgency, catalogue};
+use crate::trace::{self, Began};
 use crate::tree::operation::{Batch, Operation};
 
 /// How many maps of segments stay in memory.
@@ -152,13 +153,16 @@ impl Core {
 
     /// Writes the space maps and publishes a root. All pages that `root` reaches are written.
     pub(super) async fn write_root(&self, state: &mut Maintaining, root: NewRoot) -> Result<()> {
+        let began = Began::now();
+        let through = root.applied_through;
         let space = &self.pages.space;
         let pending = space.pending_items();
         space.begin_tail();
         let changed = space.changed_segments();
         let result = self.write_root_with(state, root, &pending, &changed).await;
-        if result.is_err() {
-            space.put_back_changed(&changed);
+        match &result {
+            Ok(()) => trace::checkpointed(began, through),
+            Err(_) => space.put_back_changed(&changed),
         }
         result
     }

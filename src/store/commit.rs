@@ -39,6 +39,7 @@ use crate::format::{Address, Birth, PagePointer, SequenceNumber};
 use crate::log::writer::{LogWriter, NeedChunk};
 use crate::snapshot::Version;
 use crate::space::{Owner, Urgency};
+use crate::trace::{self, Began};
 use crate::tree::journal::Journal;
 
 /// The record buffers of one commit.
@@ -81,6 +82,13 @@ pub(super) struct Elsewhere {
 impl Entry {
     fn bytes(&self) -> usize {
         self.records.iter().map(Bytes::len).sum()
+    }
+
+    /// The same with the large values that they name.
+    fn committed_bytes(&self) -> u64 {
+        let extents = self.values.iter().flat_map(|(_, value)| &value.extents);
+        let values: u64 = extents.map(|extent| u64::from(extent.length)).sum();
+        self.bytes() as u64 + values
     }
 }
 
@@ -329,6 +337,7 @@ impl Core {
             true => Urgency::Emergency,
             false => Urgency::Ordinary,
         };
+        let began = Began::now();
         if write {
             self.write_log(log, entries, sync, urgency).await?;
         }
@@ -336,7 +345,9 @@ impl Core {
         if self.watchers.load(Ordering::Acquire) > 0 {
             self.watched.give();
         }
-        sequences.inspect_err(|error| self.poison(error))
+        let sequences = sequences.inspect_err(|error| self.poison(error))?;
+        trace::committed(began, entries.len(), bytes);
+        Ok(sequences)
     }
 
     /// Writes what was deferred and the entries as one group of the log.
@@ -450,6 +461,8 @@ impl Core {
         let version = self.current.load();
         let journal = &version.journals[0];
         let mut last = SequenceNumber(log.next.0 - 1);
+        let bytes = entries.iter().map(Entry::committed_bytes).sum();
+        (self.counters.committed_bytes).fetch_add(bytes, Ordering::Relaxed);
         for entry in entries {
             if entry.records.is_empty() {
                 sequences.push(last);

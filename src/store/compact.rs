@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Birth};
 use crate::log::writer::NeedChunk;
 use crate::space::Urgency;
+use crate::trace::{self, Began};
 use crate::tree::operation::Batch;
 use crate::tree::relocate::Relocation;
 
@@ -91,6 +92,7 @@ impl Core {
         self: &Arc<Self>,
         mut progress: impl FnMut(&Compaction) -> ControlFlow<()>,
     ) -> Result<Compaction> {
+        let began = Began::now();
         let mut report = Compaction::default();
         self.exclusively(|core, _state| async move {
             core.freeze();
@@ -119,6 +121,7 @@ impl Core {
         report.bytes_released = self
             .exclusively(|core, _state| async move { core.give_back().await })
             .await?;
+        trace::compacted(began, report.bytes_moved, report.bytes_released);
         // The caller's last word is not asked for: there is nothing left to stop.
         let _ = progress(&report);
         Ok(report)

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Birth, PagePointer, SequenceNumber};
 use crate::log::writer::LogWriter;
 use crate::snapshot::{Version, View};
+use crate::trace;
 use crate::tree::pages::Pages;
 
 /// How many frozen journals may wait before those who commit wait for them.
@@ -40,6 +41,7 @@ pub(super) struct Log {
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) commits: AtomicU64,
+    pub(super) committed_bytes: AtomicU64,
     pub(super) groups: AtomicU64,
     pub(super) log_bytes: AtomicU64,
     pub(super) page_bytes: AtomicU64,
@@ -229,7 +231,10 @@ impl Core {
 
     /// After this nothing is written any more: what the disk holds is uncertain.
     pub(super) fn poison(&self, error: &Error) {
-        lock(&self.poisoned).get_or_insert_with(|| error.duplicate());
+        lock(&self.poisoned).get_or_insert_with(|| {
+            trace::poisoned(error);
+            error.duplicate()
+        });
         self.is_poisoned.store(true, Ordering::Release);
         self.progress.give();
     }
@@ -251,6 +256,7 @@ impl Core {
                 }
             }
             Err(error) => {
+                trace::in_trouble(error);
                 *lock(&self.trouble) = Some(error.duplicate());
                 self.trouble_is_news.store(true, Ordering::Release);
                 self.is_troubled.store(true, Ordering::Release);

@@ -387,21 +387,19 @@ impl Cursor<'_> {
 
     /// Has the walk begin at the end of the bounds from which a direction leads inside.
     fn begin_outermost(&mut self, direction: Direction) {
-        let mut start = self.walk.take_start();
         let bound = match direction {
             Direction::Forward => &self.bounds.0,
             Direction::Backward => &self.bounds.1,
         };
+        let mut copy = |key: &[u8]| {
+            let mut start = self.walk.take_start();
+            start.extend_from_slice(key);
+            start
+        };
         let start = match bound {
             Bound::Unbounded => Start::Outermost,
-            Bound::Included(key) => {
-                start.extend_from_slice(key);
-                Start::At(start)
-            }
-            Bound::Excluded(key) => {
-                start.extend_from_slice(key);
-                Start::Past(start)
-            }
+            Bound::Included(key) => Start::At(copy(key)),
+            Bound::Excluded(key) => Start::Past(copy(key)),
         };
         self.restart(direction, start);
     }

@@ -25,6 +25,7 @@ use crate::format::{
 use crate::log::writer::NeedChunk;
 use crate::snapshot::Version;
 use crate::space::{Dropped, Urgency};
+use crate::trace::{self, Began};
 use crate::tree::expand::free_some;
 use crate::tree::flush::{Flush, NewPage, Outcome};
 use crate::tree::frozen_batch;
@@ -156,8 +157,8 @@ impl Core {
         let pinned = || {
             let pins = space.pins();
             let roots = |at| state.roots.iter().any(|(_, birth, _)| *birth == at);
-            let pinned = pins.iter().filter(|(at, _)| roots(*at));
-            pinned.map(|(_, bytes)| bytes).sum::<u64>()
+            let pinned = pins.iter().filter(|(held, _)| roots(held.generation));
+            pinned.map(|(held, _)| held.bytes).sum::<u64>()
         };
         let version = self.current.load();
         state.checkpointed != (version.root, version.tree_through)
@@ -172,6 +173,7 @@ impl Core {
         let Some((oldest, [_, ..])) = version.journals.split_last() else {
             return Ok(false);
         };
+        let began = Began::now();
         let mut lost = Vec::new();
         let batch = frozen_batch(
             oldest,
@@ -189,6 +191,7 @@ impl Core {
             self.drop_lost_value(&payload, state.birth)?;
         }
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
+        trace::flushed(began, oldest.bytes());
         Ok(true)
     }
 

@@ -24,7 +24,7 @@
 //! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
 //! | `compact` | moving things together and giving the rest back |
 //! | `watch` | what is committed, as it comes |
-//! | `verify`, `statistics` | looking at a store |
+//! | `verify`, `statistics`, `levels` | looking at a store |
 //! | `signal`, `random` | what the others need: waking each other, and salts |
 
 mod batch;
@@ -40,6 +40,7 @@ mod gate;
 mod history;
 mod job;
 mod key_range;
+mod levels;
 mod maintenance;
 mod many;
 mod methods;
@@ -74,13 +75,14 @@ pub use cursor::Cursor;
 pub use cursor_mut::CursorMut;
 pub use estimate::Estimate;
 pub use key_range::{KeyRange, Prefix};
+pub use levels::Level;
 pub use modify::{Exchanged, Extract};
 pub use operation::Operation;
 pub use options::{Durability, Isolation, Maintenance, Options};
 pub use range::{Keys, Range};
 pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
-pub use statistics::Statistics;
+pub use statistics::{Pin, Statistics};
 pub use subtree::{Components, Narrow, Subtree};
 pub use transact::Attempt;
 pub use transaction::Transaction;

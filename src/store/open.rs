@@ -28,6 +28,7 @@ use crate::log::replay::{LoggedGroup, Replay};
 use crate::log::writer::LogWriter;
 use crate::snapshot::{CachedPages, Version, each_pending, read_pieces};
 use crate::space::{Owner, SUMMARY_SEGMENTS, Space, Urgency, catalogue};
+use crate::trace::{self, Began};
 use crate::tree::journal::Journal;
 use crate::tree::merge::stored_base;
 use crate::tree::pages::Pages;
@@ -35,6 +36,13 @@ use crate::value::{OffTree, ValueReader, each_extent};
 
 /// Opens the store on a disk, or creates it where the disk has none.
 pub(super) async fn open(disk: Disk, options: Options) -> Result<Store> {
+    let began = Began::now();
+    let store = open_or_create(disk, options).await?;
+    trace::opened(began, store.sequence(), store.shared.core.log.is_none());
+    Ok(store)
+}
+
+async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
     let roots = disk.load_root().await?;
     if roots.records.is_empty() {
         return create(disk, options).await;
@@ -74,6 +82,7 @@ pub(super) async fn open(disk: Disk, options: Options) -> Result<Store> {
             .space
             .drop_item(item.item, item.birth, item.dropped_at)?;
     }
+    let began = Began::now();
     let mut replay = read_log(&pages.disk, &root).await?;
     cut_at_lost_values(&pages, &root, &mut replay).await?;
     for chunk in replay.chunks() {
@@ -83,6 +92,8 @@ pub(super) async fn open(disk: Disk, options: Options) -> Result<Store> {
     }
     let journal = Arc::new(Journal::new(options.journal_bytes));
     let (last, values) = replay_into(&pages, &root, &replay, &journal, read_only).await?;
+    let commits = last.0.saturating_sub(root.applied_through.0);
+    trace::recovered(began, commits, root.clean);
     let mut journals: SmallVec<[Arc<Journal>; 2]> = SmallVec::new();
     journals.push(Arc::new(Journal::new(options.journal_bytes)));
     if !journal.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::ops::Bound;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use super::bulk::Bulk;
@@ -285,6 +286,8 @@ impl Writes {
         self.torn = true;
         self.spills += 1;
         let overlay = lock(&self.overlay).take();
+        let bytes = overlay.bytes() as u64;
+        (self.core.counters.committed_bytes).fetch_add(bytes, Ordering::Relaxed);
         let Some(bulk) = &mut self.bulk else {
             return Ok(());
         };
