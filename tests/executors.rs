@@ -133,6 +133,23 @@ fn on_threads_of_tokio() -> Outcome {
     })
 }
 
+#[test]
+fn a_store_that_was_closed_can_be_opened_at_once() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("store");
+    futures::executor::block_on(async {
+        for round in 0..30 {
+            let store = Store::open_or_create(&path)?;
+            assert_eq!(store.len().await?, round);
+            let quick = store.with_durability(Durability::Deferred);
+            quick.put(key(round as u32), "a value").await?;
+            drop(quick);
+            store.close().await?;
+        }
+        Ok(())
+    })
+}
+
 /// Wakes a thread that waits for a flag.
 #[derive(Default)]
 struct Flag {

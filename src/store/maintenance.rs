@@ -441,6 +441,10 @@ fn work(core: &Arc<Core>) {
             return;
         }
         core.jobs.run();
+        if core.stopping.load(Ordering::Acquire) {
+            // Who closed the store waits for the thread, and may be the one that drives its disk.
+            continue;
+        }
         block_on(core.finish_groups());
         let worked = core.maintain_unless_busy();
         let deferred = core.has_unsynced();

@@ -232,7 +232,7 @@ impl Store {
             let _inside = core.enter_alone().await;
             core.check_open()?;
             let worker = lock(&self.shared.worker).take();
-            core.exclusively(|core, mut state| async move {
+            let closing = core.exclusively(|core, mut state| async move {
                 let result = match core.check_poisoned() {
                     Ok(()) => {
                         core.checkpoint_anyway(&mut state, Pace::Hurried, true)
@@ -242,11 +242,15 @@ impl Store {
                 };
                 core.closed.store(true, Ordering::Release);
                 core.watched.give();
+                core.stopping.store(true, Ordering::Release);
                 drop(state);
-                drop(worker);
-                result
-            })
-            .await
+                Ok((result, worker))
+            });
+            let (result, worker) = closing.await?;
+            // Here and not there: the store's thread, which may have done it, cannot wait for its own
+            // end, and as long as it is there, nobody can open the file again.
+            drop(worker);
+            result
         })
     }
 }
