@@ -96,6 +96,9 @@ const _: () = assert!(size_of::<Frame>() == 64);
 /// The header and the heads of most pages.
 const PREFETCH_LINES: usize = 6;
 
+/// What the processor fetches at a time.
+const LINE_BYTES: usize = 64;
+
 /// Has the processor fetch a cache line, if it can be asked to.
 #[inline]
 fn prefetch(at: *const u8) {
@@ -107,6 +110,14 @@ fn prefetch(at: *const u8) {
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = at;
+}
+
+/// Has the processor fetch some bytes, all at once, before they are read one after the other.
+#[inline]
+pub(crate) fn prefetch_bytes(bytes: &[u8]) {
+    for line in bytes.chunks(LINE_BYTES) {
+        prefetch(line.as_ptr());
+    }
 }
 
 /// What a frame is filled with.
@@ -171,7 +182,7 @@ impl Frame {
     pub fn prefetch(&self) {
         let data = self.data.load(Ordering::Relaxed);
         for line in 0..PREFETCH_LINES {
-            prefetch(data.wrapping_add(64 * line));
+            prefetch(data.wrapping_add(LINE_BYTES * line));
         }
     }
 

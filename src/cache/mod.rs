@@ -24,7 +24,7 @@ mod tests;
 
 pub(crate) use crossbeam_epoch::Guard;
 
-pub(crate) use frame::{Frame, FrameHint, Handle};
+pub(crate) use frame::{Frame, FrameHint, Handle, prefetch_bytes};
 pub use table::CacheStatistics;
 pub(crate) use table::{FrameTable, Install};
 

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::get::{Lookup, ask_journal, fold_chains};
 use super::version::Layered;
-use crate::cache::{Handle, pin};
+use crate::cache::{Handle, pin, prefetch_bytes};
 use crate::error::Result;
 use crate::format::PagePointer;
 use crate::format::record::Tag;
@@ -54,6 +54,10 @@ pub(crate) enum Stop {
     /// A page has to be loaded first.
     Need(PagePointer, Expect),
 }
+
+/// How much of a leaf's records is fetched into the processor's cache at once where a cursor begins:
+/// a short range waits once, while the sources are looked at, and not for one record after another.
+const AHEAD_BYTES: usize = 1 << 10;
 
 /// Where a key stands among the slots of a leaf, so that nearer keys have smaller ranks: odd on a
 /// slot, even between two.
@@ -319,7 +323,10 @@ impl Cursor {
         };
         (place.slots, place.at) = reach.leaf.map_or((0, 0), |leaf| {
             let page = Page::new(leaf.bytes());
-            (page.slots(), seek_in(&page, direction, &self.start))
+            let at = seek_in(&page, direction, &self.start);
+            let backward = direction == Direction::Backward;
+            prefetch_bytes(page.records_beside(at, AHEAD_BYTES, backward));
+            (page.slots(), at)
         });
         place.leaf = reach.leaf.map(|leaf| leaf.handle(&guard));
         let journals = match self.journals {

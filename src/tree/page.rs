@@ -269,6 +269,22 @@ impl<'p> Page<'p> {
         }
     }
 
+    /// So many bytes of the records from a slot on, or of those before it, fewer at the ends.
+    #[inline]
+    pub(crate) fn records_beside(&self, slot: usize, bytes: usize, before: bool) -> &'p [u8] {
+        if slot >= self.slots {
+            return match before {
+                true => &self.bytes[self.bytes.len() - self.bytes.len().min(bytes)..],
+                false => &[],
+            };
+        }
+        let at = self.record_at(slot);
+        match before {
+            true => &self.bytes[at.saturating_sub(bytes)..at],
+            false => &self.bytes[at..self.bytes.len().min(at + bytes)],
+        }
+    }
+
     /// The record of a slot.
     #[inline]
     pub(crate) fn slot(&self, slot: usize) -> Slot<'p> {

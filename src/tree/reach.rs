@@ -7,7 +7,7 @@
 
 use smallvec::SmallVec;
 
-use super::interior::Interior;
+use super::interior::{Interior, SliceEntry};
 use super::key_buffer::KeyBuffer;
 use super::page::Page;
 use super::pages::{Expect, Pages};
@@ -115,23 +115,23 @@ pub(crate) fn reach<'g>(
         }
         // What is pending and the child are looked up one after the other, but waited for together.
         pages.frames.prefetch(frame.hint(child));
-        let slices: SmallVec<[(PagePointer, &FrameHint); 8]> = node
-            .runs()
-            .filter(|run| run.pending_units(child) > 0)
-            .filter_map(|run| {
-                let (index, entry) = run.slice_of(child)?;
-                let hint = frame.hint(node.children() + run.slices_before + index);
-                pages.frames.prefetch(hint);
-                Some((entry.pointer(), hint))
-            })
-            .collect();
+        let mut slices: SmallVec<[(SliceEntry<'g>, &FrameHint); 8]> = SmallVec::new();
+        for run in node.runs() {
+            if run.pending_units(child) == 0 {
+                continue;
+            }
+            let Some((index, entry)) = run.slice_of(child) else {
+                continue;
+            };
+            let hint = frame.hint(node.children() + run.slices_before + index);
+            pages.frames.prefetch(hint);
+            slices.push((entry, hint));
+        }
         let before = reach.slices.len();
-        for (pointer, hint) in &slices {
-            let found = pages
-                .frames
-                .lookup(pointer.address, pointer.birth, hint, guard);
-            let Some(slice) = found else {
-                return Ok(Reached::Need(*pointer, Expect::Slice));
+        for (entry, hint) in &slices {
+            let (address, birth) = (entry.pointer().address, entry.pointer().birth);
+            let Some(slice) = pages.frames.lookup(address, birth, hint, guard) else {
+                return Ok(Reached::Need(entry.pointer(), Expect::Slice));
             };
             slice.prefetch();
             reach.slices.push(slice);
@@ -146,10 +146,10 @@ pub(crate) fn reach<'g>(
             None => return Ok(Reached::Need(pointer, expect)),
         }
         frame.prefetch();
-        for (slice, (pointer, _)) in reach.slices[before..].iter().zip(&slices) {
+        for (slice, (entry, _)) in reach.slices[before..].iter().zip(&slices) {
             if !Expect::Slice.admits(&Page::new(slice.bytes())) {
                 return Err(Error::corrupt_at(
-                    pointer.extent(),
+                    entry.pointer().extent(),
                     "a slice is something else",
                 ));
             }
