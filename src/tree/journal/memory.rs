@@ -468,6 +468,16 @@ impl Journal {
     }
 
     #[cfg(test)]
+    fn is_complete(&self) -> bool {
+        self.list.is_complete()
+    }
+
+    #[cfg(test)]
+    fn forget_searches(&self) {
+        self.list.forget_searches();
+    }
+
+    #[cfg(test)]
     /// The sequence of the first operation, if there is one.
     pub(crate) fn first_sequence(&self) -> Option<SequenceNumber> {
         let stored = self.first_sequence.load(Acquire);

@@ -330,3 +330,56 @@ fn readers_beside_a_writer_see_whole_commits_in_order() {
         }
     });
 }
+
+/// Two journals get the same; one is searched so often that it gets a directory of all its
+/// operations, the other so seldom that it does not.
+#[test]
+fn a_directory_of_everything_answers_as_the_list_does() {
+    for shared in [0, 5, 17, 40] {
+        let mut random = fastrand::Rng::with_seed(shared as u64);
+        let key = |number: u16| [&vec![9; shared][..], &number.to_be_bytes(), b"tail"].concat();
+        let (searched, plain) = (Journal::new(1 << 20), Journal::new(1 << 20));
+        let mut sequence = SequenceNumber(0);
+        for round in 0..3 {
+            for _ in 0..600 {
+                sequence = sequence.next();
+                let records = buffer(&[(Tag::Inline, &key(random.u16(..1500)), b"value")]);
+                for journal in [&searched, &plain] {
+                    journal
+                        .append(records.clone(), USER_TREE, sequence)
+                        .unwrap();
+                }
+            }
+            for _ in 0..2000 {
+                _ = searched.seek_at_or_after(&key(random.u16(..)));
+            }
+            assert!(searched.is_complete(), "{shared}, round {round}");
+            assert!(!plain.is_complete());
+            for number in 0..1500 {
+                let probe = key(number);
+                let (left, right) = (&searched, &plain);
+                assert_eq!(
+                    left.seek_at_or_after(&probe),
+                    right.seek_at_or_after(&probe)
+                );
+                assert_eq!(left.seek_after(&probe), right.seek_after(&probe));
+                assert_eq!(left.seek_before(&probe), right.seek_before(&probe));
+                assert_eq!(
+                    left.seek_at_or_before(&probe),
+                    right.seek_at_or_before(&probe)
+                );
+                let bound = SequenceNumber(random.u64(..=sequence.0));
+                assert_eq!(left.find(&probe, bound), right.find(&probe, bound));
+                plain.forget_searches();
+            }
+            for probe in [&b""[..], &[8], &[9; 3], &[10], &[255; 30]] {
+                assert_eq!(
+                    searched.seek_at_or_after(probe),
+                    plain.seek_at_or_after(probe)
+                );
+                assert_eq!(searched.seek_before(probe), plain.seek_before(probe));
+            }
+            assert_eq!(searched.last(), plain.last());
+        }
+    }
+}

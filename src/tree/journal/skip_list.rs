@@ -14,11 +14,13 @@
 //! A search enters by the [`Directory`], if there is one, and goes up again from there as far as it
 //! pays, so that it takes few steps wherever the newest nodes are.
 
+use std::cell::Cell;
 use std::cmp::Ordering;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use super::chunks::Chunks;
@@ -35,6 +37,13 @@ const DIRECTORY_LEVEL: usize = 1;
 
 /// From this many nodes on there is a directory; another one each time there are twice as many.
 const DIRECTORY_NODES_MIN: u32 = 256;
+
+/// A thread tells a list of its searches when it has made so many, of all lists together.
+const SEARCHES_TOLD: u32 = 64;
+
+thread_local! {
+    static SEARCHES: Cell<u32> = const { Cell::new(0) };
+}
 
 /// One for each power of two from the least number of nodes to the greatest.
 const DIRECTORIES: usize = 33 - DIRECTORY_NODES_MIN.ilog2() as usize;
@@ -198,6 +207,14 @@ pub(super) struct SkipList {
     directories: [OnceLock<Directory>; DIRECTORIES],
     /// How many there are: the last one is in use.
     directory_count: AtomicU32,
+    /// How many nodes were inserted, and of so many the directory of all is.
+    inserted: AtomicU32,
+    complete_nodes: AtomicU32,
+    complete: ArcSwapOption<Directory>,
+    completing: Mutex<()>,
+    /// The number of nodes when the list was last told of searches (32 bits), and how many there
+    /// were while it was the same.
+    searched: AtomicU64,
 }
 
 impl SkipList {
@@ -209,6 +226,11 @@ impl SkipList {
             height: AtomicU32::new(1),
             directories: [const { OnceLock::new() }; DIRECTORIES],
             directory_count: AtomicU32::new(0),
+            inserted: AtomicU32::new(0),
+            complete_nodes: AtomicU32::new(0),
+            complete: ArcSwapOption::const_empty(),
+            completing: Mutex::new(()),
+            searched: AtomicU64::new(0),
         };
         let front = list.nodes.made(FRONT);
         front.add_to_shape((HEIGHT_MAX as u32) << HEIGHT_SHIFT);
@@ -341,10 +363,110 @@ impl SkipList {
     }
 
     /// The last node that stands before a place, and the one after it. The question must be
-    /// answered with yes for a beginning of the list, which includes all smaller keys than the
-    /// given one, and with no for the rest.
+    /// answered with yes for all smaller keys than the given one and for a beginning of the nodes
+    /// of that key, and with no for the rest.
     #[inline]
     fn find(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> (u32, u32) {
+        match self.find_in_complete(key, &before) {
+            Some(found) => found,
+            None => self.find_in_list(key, before),
+        }
+    }
+
+    /// The same by the directory of all nodes, if there is one.
+    ///
+    /// What it does not name is being inserted: nobody who reads now may see that.
+    #[inline]
+    fn find_in_complete(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> Option<(u32, u32)> {
+        let inserted = self.inserted.load(Acquire);
+        if self.complete_nodes.load(Relaxed) != inserted {
+            self.count_search(inserted);
+            return None;
+        }
+        let complete = self.complete.load();
+        let complete = complete
+            .as_ref()
+            .filter(|all| all.len() as u32 == inserted)?;
+        let (index, after) = complete.around(key, |index| before(self.node(index)));
+        Some((index.unwrap_or(FRONT), after.unwrap_or(FRONT)))
+    }
+
+    #[inline]
+    fn count_search(&self, inserted: u32) {
+        let searches = SEARCHES.get() + 1;
+        SEARCHES.set(searches % SEARCHES_TOLD);
+        if searches == SEARCHES_TOLD {
+            self.tell_searches(inserted);
+        }
+    }
+
+    /// Makes a directory of all nodes once there were half as many searches as there are nodes
+    /// while none was added: so much they could have saved.
+    #[cold]
+    fn tell_searches(&self, inserted: u32) {
+        let searched = self.searched.load(Relaxed);
+        let before = match (searched >> 32) as u32 == inserted {
+            true => searched as u32,
+            false => 0,
+        };
+        let searches = before.saturating_add(SEARCHES_TOLD);
+        let told = u64::from(inserted) << 32 | u64::from(searches);
+        self.searched.store(told, Relaxed);
+        if inserted >= DIRECTORY_NODES_MIN && searches > inserted / 2 {
+            self.complete();
+        }
+    }
+
+    /// Makes a directory of all nodes, unless some are added meanwhile.
+    fn complete(&self) {
+        let Ok(_making) = self.completing.try_lock() else {
+            return;
+        };
+        let inserted = self.inserted.load(Acquire);
+        if self.complete_nodes.load(Relaxed) == inserted {
+            return;
+        }
+        let next = |&index: &u32| self.next(index);
+        let mut nodes = Vec::with_capacity(inserted as usize);
+        nodes.extend(std::iter::successors(self.first(), next));
+        // Else some of those that were being inserted are among them, and not all.
+        if nodes.len() as u32 == inserted && self.inserted.load(Acquire) == inserted {
+            self.complete.store(Some(Arc::new(self.directory(nodes))));
+            self.complete_nodes.store(inserted, Relaxed);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete_nodes.load(Relaxed) == self.inserted.load(Acquire)
+    }
+
+    #[cfg(test)]
+    pub(super) fn forget_searches(&self) {
+        self.searched.store(0, Relaxed);
+    }
+
+    fn directory(&self, nodes: Vec<u32>) -> Directory {
+        let key = |index| self.key(self.node(index));
+        Directory::new(nodes, key, |index, prefix| {
+            let node = self.node(index);
+            match prefix + 8 <= HEAD_BYTES {
+                true => {
+                    let mut head = [0; HEAD_BYTES];
+                    let words = head.as_chunks_mut().0.iter_mut();
+                    words
+                        .zip(node.head())
+                        .for_each(|(bytes, word)| *bytes = word.to_be_bytes());
+                    key_head(&head[prefix..])
+                }
+                false => key_head(&self.key(node)[prefix..]),
+            }
+        })
+    }
+
+    /// The same as [`Self::find`] without a directory of all nodes. Here the question may be
+    /// answered with yes for greater keys, too.
+    fn find_in_list(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> (u32, u32) {
         let (mut index, top) = self.enter(key, &before);
         let mut node = self.node(index);
         let mut after = FRONT;
@@ -388,21 +510,21 @@ impl SkipList {
 
     /// The newest node of the greatest key that is smaller.
     pub(super) fn before(&self, probe: &Probe<'_>) -> Option<u32> {
-        self.newest(probe.key, |node| {
+        self.newest(self.find(probe.key, |node| {
             self.compare(node, probe) == Ordering::Less
-        })
+        }))
     }
 
     /// The newest node of the greatest key that is not greater.
     pub(super) fn at_or_before(&self, probe: &Probe<'_>) -> Option<u32> {
-        self.newest(probe.key, |node| {
+        self.newest(self.find(probe.key, |node| {
             self.compare(node, probe) != Ordering::Greater
-        })
+        }))
     }
 
     /// The newest node of the greatest key.
     pub(super) fn last(&self) -> Option<u32> {
-        self.newest(&[], |_| true)
+        self.newest(self.find_in_list(&[], |_| true))
     }
 
     /// The newest node of the greatest key that is smaller than that of a node.
@@ -421,8 +543,7 @@ impl SkipList {
     }
 
     /// The newest node of the key of the last node that stands before a place.
-    fn newest(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> Option<u32> {
-        let (index, _) = self.find(key, before);
+    fn newest(&self, (index, _): (u32, u32)) -> Option<u32> {
         if index == FRONT {
             return None;
         }
@@ -475,6 +596,7 @@ impl SkipList {
         }
         finger.last = index;
         finger.nodes += 1;
+        self.inserted.store(finger.nodes, Release);
     }
 
     /// Makes the finger's path that of a key, for at least so many levels.
@@ -535,7 +657,7 @@ impl SkipList {
             (next != FRONT).then_some(next)
         };
         let nodes = std::iter::successors(next(&FRONT), next).collect();
-        let directory = Directory::new(nodes, |index| self.key(self.node(index)));
+        let directory = self.directory(nodes);
         let count = self.directory_count.load(Relaxed);
         let slot = &self.directories[count as usize];
         assert!(slot.set(directory).is_ok(), "a directory is made once");
@@ -552,7 +674,9 @@ impl SkipList {
 
     /// The memory that nodes and links take, without the buffers' contents.
     pub(super) fn memory_bytes(&self) -> usize {
-        let directories = self.directories.iter().filter_map(OnceLock::get);
+        let complete = self.complete.load();
+        let directories =
+            (self.directories.iter().filter_map(OnceLock::get)).chain(complete.as_deref());
         self.nodes.memory_bytes()
             + self.towers.memory_bytes()
             + self.buffers.memory_bytes()
