@@ -124,6 +124,21 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// For readers and writers of values: the error is the source of the other one.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::StorageFull => io::ErrorKind::StorageFull,
+            ErrorKind::InvalidArgument => io::ErrorKind::InvalidInput,
+            ErrorKind::Corrupt => io::ErrorKind::InvalidData,
+            ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::UnsupportedVersion => io::ErrorKind::Unsupported,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl Error {
     /// Makes an error of a kind, with a message that says what was being done to what.
     ///

@@ -108,7 +108,7 @@ pub use store::{
     Attempt, Batch, Change, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
     Exchanged, Extract, Isolation, KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options,
     Pin, Prefix, Range, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction, Value,
-    ValueKind, Watch, Watched,
+    ValueChunks, ValueKind, ValueReader, ValueWriter, Watch, Watched,
 };
 pub use tree::MergeOperator;
 

@@ -15,7 +15,7 @@ use crate::log::replay::Replay;
 use crate::space::audit::{Audit, Holder, Refusal};
 use crate::tree::page::Page;
 use crate::tree::pages::{Expect, check};
-use crate::value::{DiskPages, OffTree, ValueReader, each_extent};
+use crate::value::{DiskPages, OffTree, ValueReader, each_extent, each_own_extent};
 
 /// What is to be verified.
 pub(crate) struct VerifyInput<'a> {
@@ -253,12 +253,14 @@ impl Examiner<'_> {
             })
         };
         let store = self.root.store;
-        if self.values {
-            let reader = ValueReader::new(self.disk.clone(), store, payload)?;
-            reader.verify(enter).await?;
-        } else {
-            let pages = DiskPages::new(self.disk.clone(), store);
-            each_extent(&value, &pages, enter).await?;
+        let pages = DiskPages::new(self.disk.clone(), store);
+        let reader = ValueReader::new(self.disk.clone(), store, payload)?;
+        match (self.values, holder) {
+            // What the log names may share extents with what the trees have, or the log before it.
+            (true, Holder::Log) => reader.verify_own(payload, enter).await?,
+            (false, Holder::Log) => drop(each_own_extent(payload, &pages, enter).await?),
+            (true, Holder::Root) => reader.verify(enter).await?,
+            (false, Holder::Root) => each_extent(&value, &pages, enter).await?,
         }
         Ok(value)
     }

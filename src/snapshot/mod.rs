@@ -36,5 +36,5 @@ pub(crate) use estimate::{Interval, estimate};
 pub(crate) use get::lookup;
 pub(crate) use get::{Lookup, fold_chains, lookup_below};
 pub(crate) use reference::{Find, Settled, follow, target_of, way_of};
-pub(crate) use value::{CachedPages, load_value, read_part, stored_length};
+pub(crate) use value::{CachedPages, load_value, off_tree_reader, read_part, stored_length};
 pub(crate) use version::{Layered, Version, View};

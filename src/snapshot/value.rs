@@ -52,7 +52,11 @@ impl PageSource for CachedPages {
     }
 }
 
-fn reader(pages: &Arc<Pages>, payload: &[u8]) -> Result<ValueReader<CachedPages>> {
+/// A reader of an off-tree value, with its index pages kept in the cache.
+pub(crate) fn off_tree_reader(
+    pages: &Arc<Pages>,
+    payload: &[u8],
+) -> Result<ValueReader<CachedPages>> {
     let source = CachedPages {
         pages: Arc::clone(pages),
     };
@@ -69,12 +73,17 @@ pub(crate) async fn load_value(
 ) -> Result<Bytes> {
     match tag {
         Tag::Inline => Ok(Bytes::copy_from_slice(payload)),
-        Tag::OffTree => Ok(reader(pages, payload)?.read_all(usize::MAX).await?.into()),
+        Tag::OffTree => Ok(off_tree_reader(pages, payload)?
+            .read_all(usize::MAX)
+            .await?
+            .into()),
         Tag::Merge => {
             let base = match stored_base(payload) {
-                Some((Tag::OffTree, payload)) => {
-                    Some(reader(pages, payload)?.read_all(usize::MAX).await?)
-                }
+                Some((Tag::OffTree, payload)) => Some(
+                    off_tree_reader(pages, payload)?
+                        .read_all(usize::MAX)
+                        .await?,
+                ),
                 Some((Tag::Reference, _)) => return Err(not_a_value()),
                 _ => None,
             };
@@ -98,7 +107,7 @@ pub(crate) async fn read_part(
     length: usize,
 ) -> Result<Bytes> {
     if tag == Tag::OffTree {
-        let reader = reader(pages, payload)?;
+        let reader = off_tree_reader(pages, payload)?;
         let left = reader.value().length.saturating_sub(offset);
         let length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
         if length == 0 {

@@ -30,6 +30,7 @@ use crate::transaction::Overlay;
 use crate::tree::flush::Outcome;
 use crate::tree::fold_entries;
 use crate::tree::journal::Journal;
+use crate::tree::lineage::{has_base, supersede};
 use crate::tree::operation::{Batch, Operation, RangeDelete};
 use crate::value::OffTree;
 
@@ -48,6 +49,25 @@ pub(super) struct Bulk {
     dropped: Vec<(Dropped, Birth)>,
     /// The roots of off-tree values that operations named.
     named: HashSet<Address>,
+}
+
+/// For keys with values that were made of others: the off-tree values that they had one after the
+/// other.
+fn values_made_of_others(overlay: &Overlay) -> HashMap<Vec<u8>, Vec<Vec<u8>>> {
+    let mut found: HashMap<Vec<u8>, Vec<Vec<u8>>> = HashMap::new();
+    let made = overlay.records();
+    for record in made.filter(|record| has_base(record.tag, record.payload)) {
+        found.entry(record.key.to_vec()).or_default();
+    }
+    if found.is_empty() {
+        return found;
+    }
+    for record in overlay.records() {
+        if let (Tag::OffTree, Some(values)) = (record.tag, found.get_mut(record.key)) {
+            values.push(record.payload.to_vec());
+        }
+    }
+    found
 }
 
 impl Bulk {
@@ -83,6 +103,7 @@ impl Bulk {
     /// Flushes operations into private generations.
     pub(super) async fn apply(&mut self, core: &Arc<Core>, overlay: Overlay) -> Result<()> {
         let sequence = self.sequence;
+        let made_of = values_made_of_others(&overlay);
         let sorted = overlay.into_sorted();
         let deletes: Vec<RangeDelete<'_>> = sorted
             .range_deletes()
@@ -98,11 +119,27 @@ impl Bulk {
             self.flush(core, Batch { deletes, points }).await?;
         }
         let operators = &core.pages.operators;
+        let mut lost = Vec::new();
         let folded = sorted.keys().map(|key| {
-            let (tag, payload) = fold_entries(operators, &key);
+            let (tag, mut payload) = fold_entries(operators, &key);
+            for older in made_of.get(key.key()).into_iter().flatten().rev() {
+                // What it goes over without being made of it is not named by anything.
+                if has_base(tag, &payload) {
+                    supersede(tag, &mut payload, (Tag::OffTree, older), &mut |value| {
+                        if value.has_heir {
+                            lost.push(value);
+                        }
+                    });
+                }
+            }
             (key.key(), tag, payload)
         });
-        self.apply_points(core, folded).await
+        self.apply_points(core, folded).await?;
+        for value in lost {
+            self.named.insert(value.value.root.extent.address);
+            self.dropped.extend(value.parts(&core.pages)?);
+        }
+        Ok(())
     }
 
     /// The same for operations whose keys ascend. Their pages are written at once, while the
@@ -178,7 +215,11 @@ impl Bulk {
         // Readers of the private versions are this transaction's own, and hold no page now.
         for (item, birth) in outcome.dropped {
             match item {
-                Dropped::Extent(extent) if birth >= self.first_birth => {
+                // A part of one may be dropped while another value has the rest.
+                Dropped::Extent(extent)
+                    if birth >= self.first_birth
+                        && self.made.get(&extent.address) == Some(&(extent, birth)) =>
+                {
                     self.made.remove(&extent.address);
                     self.give_back(core, extent, birth)?;
                 }

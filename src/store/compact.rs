@@ -29,6 +29,7 @@ use crate::space::Urgency;
 use crate::trace::{self, Began};
 use crate::tree::operation::Batch;
 use crate::tree::relocate::Relocation;
+use crate::value::OffTree;
 
 /// How many pages are read or copied between two moments at which others can work.
 const STEP_PAGES: usize = 512;
@@ -294,7 +295,10 @@ impl Core {
         self.pages.space.set_current(state.birth);
         let (root, birth) = (version.root, state.birth);
         let urgency = Urgency::Emergency;
-        let outcome = relocation.step(&self.pages, &root, birth, urgency, STEP_PAGES)?;
+        // Until the step is published.
+        let bases = self.bases.lock();
+        let stays = |value: &OffTree| bases.contains_key(&value.root.extent.address);
+        let outcome = relocation.step(&self.pages, &root, birth, urgency, STEP_PAGES, &stays)?;
         match outcome {
             Some(outcome) => self.install(state, outcome, version.tree_through, 0),
             None => Ok(()),
@@ -307,7 +311,15 @@ impl Core {
         self.pages.space.set_current(state.birth);
         let birth = state.birth;
         let urgency = Urgency::Emergency;
-        let outcome = relocation.step(&self.pages, &root, birth, urgency, STEP_PAGES)?;
+        let nothing_stays = |_: &OffTree| false;
+        let outcome = relocation.step(
+            &self.pages,
+            &root,
+            birth,
+            urgency,
+            STEP_PAGES,
+            &nothing_stays,
+        )?;
         let Some(outcome) = outcome else {
             return Ok(());
         };

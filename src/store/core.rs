@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 
+use super::bases::Bases;
 use super::commit::Queue;
 use super::gate::{Gate, lock};
 use super::history::History;
@@ -72,6 +73,8 @@ pub(crate) struct Core {
     pub(super) maintaining: Arc<futures::lock::Mutex<Maintaining>>,
     /// Extents of off-tree values that commits named and no tree contains yet, by the value's root.
     pub(super) values: Mutex<HashMap<Address, LoggedValue>>,
+    /// Values that must stay where they are.
+    pub(super) bases: Bases,
     /// The root of the newest system tree, on the disk or not.
     pub(super) system: Arc<Mutex<PagePointer>>,
     /// The store's thread is to end.
@@ -126,6 +129,7 @@ impl Core {
             log: log.map(Mutex::new),
             maintaining: Arc::new(futures::lock::Mutex::new(maintaining)),
             values: Mutex::default(),
+            bases: Bases::default(),
             system,
             stopping: AtomicBool::new(false),
             poisoned: Mutex::new(None),

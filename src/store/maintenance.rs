@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::bases::HeldBase;
 use super::commit::{Entry, Records};
 use super::core::Core;
 use super::gate::lock;
@@ -59,8 +60,10 @@ pub(super) enum Pace {
 #[derive(Clone, Debug)]
 pub(super) struct LoggedValue {
     pub(super) birth: Birth,
-    /// All its extents.
+    /// All its extents but those that it shares with its base.
     pub(super) extents: Vec<Extent>,
+    /// What it was made of stays where it is until this goes.
+    pub(super) base: Option<Arc<HeldBase>>,
 }
 
 /// What only maintenance knows and changes.
@@ -179,16 +182,25 @@ impl Core {
             oldest,
             SequenceNumber(u64::MAX),
             &self.pages.operators,
-            &mut |payload| lost.push(payload.to_vec()),
+            &mut |value| lost.push(value),
         );
         let reached = off_tree_payloads(&batch);
+        // Before anything is made that would have to be given back.
+        let lost = lost.into_iter().map(|lost| {
+            let parts = match lost.is_shared() {
+                true => Some(lost.parts(&self.pages)?),
+                false => None,
+            };
+            Ok((lost.value, parts))
+        });
+        let lost: Vec<_> = lost.collect::<Result<_>>()?;
         let outcome = self.flush(state, &version.root, batch, 0)?;
         let through = oldest.last_sequence().unwrap_or(version.tree_through);
         self.attach_values(&reached)?;
         self.install(state, outcome, through, 1)?;
         state.flushed_bytes += oldest.bytes() as u64;
-        for payload in lost {
-            self.drop_lost_value(&payload, state.birth)?;
+        for (value, parts) in lost {
+            self.drop_lost_value(&value, parts, state.birth)?;
         }
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
         trace::flushed(began, oldest.bytes());
@@ -270,17 +282,24 @@ impl Core {
     }
 
     /// A value that a commit named was overwritten before any tree named it. Snapshots may still
-    /// see it.
-    fn drop_lost_value(&self, payload: &[u8], dropped_at: Birth) -> Result<()> {
-        let Ok(value) = OffTree::from_payload(payload) else {
-            return Ok(());
-        };
+    /// see it. `parts`: what of it others do not have, if some have anything.
+    fn drop_lost_value(
+        &self,
+        value: &OffTree,
+        parts: Option<Vec<(Dropped, Birth)>>,
+        dropped_at: Birth,
+    ) -> Result<()> {
+        let space = &self.pages.space;
         let logged = lock(&self.values).remove(&value.root.extent.address);
+        let birth = value.root.birth;
         for extent in logged.into_iter().flat_map(|logged| logged.extents) {
-            self.pages.space.attach(extent)?;
-            self.pages
-                .space
-                .drop_item(Dropped::Extent(extent), value.root.birth, dropped_at)?;
+            space.attach(extent)?;
+            if parts.is_none() {
+                space.drop_item(Dropped::Extent(extent), birth, dropped_at)?;
+            }
+        }
+        for (item, birth) in parts.into_iter().flatten() {
+            space.drop_item(item, birth, dropped_at)?;
         }
         Ok(())
     }

@@ -62,6 +62,23 @@ macro_rules! reading_methods {
             })
         }
 
+        /// A reader of the value of a key, as it is now, whatever is written later; `None` if the key
+        /// has none. It reads a value of any size in bounded memory, from the beginning or from any
+        /// place on: see [`ValueReader`](crate::ValueReader).
+        pub fn value_reader<K: AsRef<[u8]> + Send>(
+            &self,
+            key: K,
+        ) -> $crate::store::Operation<
+            impl std::future::Future<
+                Output = $crate::Result<Option<$crate::store::ValueReader<$life>>>,
+            > + Send
+            + use<'_, K>,
+        > {
+            $crate::store::Operation::new(
+                async move { self.reader.value_reader(key.as_ref()).await },
+            )
+        }
+
         /// The length of the value of a key in bytes, without reading a large value.
         pub fn value_length<K: AsRef<[u8]> + Send>(
             &self,
@@ -275,6 +292,15 @@ macro_rules! writing_methods {
                 self.writes.put_reference(key.as_ref(), target.as_ref())?;
                 self.spill_if_large().await
             })
+        }
+
+        /// A writer of a value whose length need not be known, in bounded memory. The value is among
+        /// these writes once it is [finished](crate::ValueWriter::finish).
+        pub fn value_writer(
+            &mut self,
+            key: impl AsRef<[u8]>,
+        ) -> $crate::Result<$crate::store::ValueWriter<'_>> {
+            $crate::store::ValueWriter::within(&mut self.writes, key.as_ref())
         }
 
         /// Deletes a key. No error if there is none.

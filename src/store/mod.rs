@@ -20,6 +20,8 @@
 //! | `history`, `validation` | what was committed lately, and whether a transaction still may |
 //! | `transact`, `savepoint` | trying a transaction again, and undoing a part of one |
 //! | `modify` | writing what depends on what is there |
+//! | `writing`, `value_writer`, `splice`, `bases` | values written as they come, and parts of them |
+//! | `value_reader` | values read as they are wanted |
 //! | `commit`, `gate` | group commit, and who may write |
 //! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
 //! | `compact` | moving things together and giving the rest back |
@@ -27,6 +29,7 @@
 //! | `verify`, `statistics`, `levels` | looking at a store |
 //! | `signal`, `random` | what the others need: waking each other, and salts |
 
+mod bases;
 mod batch;
 mod bulk;
 mod checkpoint;
@@ -55,14 +58,18 @@ mod savepoint;
 mod signal;
 mod single;
 mod snapshot;
+mod splice;
 mod statistics;
 mod subtree;
 mod transact;
 mod transaction;
 mod validation;
 mod value;
+mod value_reader;
+mod value_writer;
 mod verify;
 mod watch;
+mod writing;
 
 use std::future::Future;
 use std::path::Path;
@@ -87,6 +94,8 @@ pub use subtree::{Components, Narrow, Subtree};
 pub use transact::Attempt;
 pub use transaction::Transaction;
 pub use value::{Entry, Value, ValueKind};
+pub use value_reader::{ValueChunks, ValueReader};
+pub use value_writer::ValueWriter;
 pub use verify::{verify_disk, verify_file};
 pub use watch::{Change, Watch, Watched};
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use smallvec::SmallVec;
 
 use super::Store;
+use super::bases::Bases;
 use super::checkpoint::{NewRoot, verify_tail};
 use super::core::{Core, Log};
 use super::gate::lock;
@@ -32,7 +33,7 @@ use crate::trace::{self, Began};
 use crate::tree::journal::Journal;
 use crate::tree::merge::stored_base;
 use crate::tree::pages::Pages;
-use crate::value::{OffTree, ValueReader, each_extent};
+use crate::value::{OffTree, ValueReader, each_own_extent};
 
 /// Opens the store on a disk, or creates it where the disk has none.
 pub(super) async fn open(disk: Disk, options: Options) -> Result<Store> {
@@ -91,7 +92,9 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
         }
     }
     let journal = Arc::new(Journal::new(options.journal_bytes));
-    let (last, values) = replay_into(&pages, &root, &replay, &journal, read_only).await?;
+    let bases = Bases::default();
+    let (last, mut values) =
+        replay_into(&pages, &root, &replay, &journal, &bases, read_only).await?;
     let commits = last.0.saturating_sub(root.applied_through.0);
     trace::recovered(began, commits, root.clean);
     let mut journals: SmallVec<[Arc<Journal>; 2]> = SmallVec::new();
@@ -124,6 +127,12 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
     let position = log.writer.position_at_or_before(SequenceNumber(0));
     let maintenance = options.maintenance;
     let core = Core::new(pages, options, version, last, Some(log), state, system);
+    for value in values.values_mut() {
+        value.base = value
+            .base
+            .take()
+            .map(|base| Arc::new(core.bases.hold_too(&base)));
+    }
     *lock(&core.values) = values;
     {
         let mut state = core.maintaining.lock().await;
@@ -372,7 +381,7 @@ async fn cut_at_lost_values(
         for payload in values_of(&commit.records)? {
             let verified = async {
                 let reader = ValueReader::new(pages.disk.clone(), root.store, &payload)?;
-                reader.verify(|_, _| Ok(())).await
+                reader.verify_own(&payload, |_, _| Ok(())).await
             };
             match verified.await {
                 Ok(()) => {}
@@ -399,6 +408,7 @@ async fn replay_into(
     root: &RootRecord,
     replay: &Replay,
     journal: &Journal,
+    bases: &Bases,
     read_only: bool,
 ) -> Result<(SequenceNumber, HashMap<Address, LoggedValue>)> {
     let mut values = HashMap::new();
@@ -414,17 +424,18 @@ async fn replay_into(
             if read_only {
                 break;
             }
-            let value = OffTree::from_payload(&payload)?;
             let mut extents = Vec::new();
-            each_extent(&value, &source, |extent, _| {
+            let value = each_own_extent(&payload, &source, |extent, _| {
                 pages.space.mark_used(extent, Owner::Unattached)?;
                 extents.push(extent);
                 Ok(())
             })
             .await?;
+            let (_, base) = OffTree::with_base(&payload)?;
             let logged = LoggedValue {
                 birth: value.root.birth,
                 extents,
+                base: base.map(|base| Arc::new(bases.hold(&base))),
             };
             values.insert(value.root.extent.address, logged);
         }

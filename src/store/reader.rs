@@ -13,6 +13,7 @@ use super::gate::lock;
 use super::range::Range;
 use super::subtree::{Base, Components};
 use super::value::Value;
+use super::value_reader::ValueReader;
 use crate::cache::pin;
 use crate::error::{Error, Result};
 use crate::format::PagePointer;
@@ -221,7 +222,7 @@ impl Reader {
     }
 
     /// What a key stands for in the end, in a version that is held: references are followed.
-    async fn settled(&self, key: &[u8]) -> Result<Option<Settled>> {
+    pub(super) async fn settled(&self, key: &[u8]) -> Result<Option<Settled>> {
         let Some(stored) = self.find_stored(key).await? else {
             return Ok(None);
         };
@@ -243,6 +244,22 @@ impl Reader {
         };
         let part = read_part(&self.core.pages, &key, tag, &payload, offset, length).await?;
         Ok(Some(Value::new(part)))
+    }
+
+    pub(super) async fn value_reader<'r>(&self, key: &[u8]) -> Result<Option<ValueReader<'r>>> {
+        let key = &*self.base.key(key)?;
+        let held = self.held();
+        let pages = Arc::clone(&self.core.pages);
+        let view = held.fixed.clone().unwrap_or_else(|| self.core.view());
+        let Some(Settled { key, tag, payload }) = held.settled(key).await? else {
+            return Ok(None);
+        };
+        let value = match tag {
+            Tag::OffTree => return ValueReader::off_tree(pages, view, payload).map(Some),
+            Tag::Inline => payload.into(),
+            tag => load_value(&pages, &key, tag, &payload).await?,
+        };
+        Ok(Some(ValueReader::whole(pages, view, value)))
     }
 
     pub(super) async fn value_length(&self, key: &[u8]) -> Result<Option<u64>> {

@@ -17,14 +17,14 @@ use super::range::Range;
 use super::reader::{Reader, check_key, half_open};
 use super::subtree::{Base, Bounds};
 use super::validation::Validation;
+use super::writing::Writing;
 use super::{Store, reading_methods, writing_methods};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Tag, USER_TREE};
 use crate::format::{Address, SequenceNumber};
 use crate::snapshot::View;
-use crate::space::{Owner, Urgency};
+use crate::space::Urgency;
 use crate::transaction::{Overlay, OverlayMark, Ranges, Reads};
-use crate::value::{Shape, VALUE_BYTES_MAX, ValueWriter};
 
 /// The largest operand of a merge, in bytes.
 const OPERAND_BYTES_MAX: usize = 64 << 10;
@@ -124,48 +124,34 @@ impl Writes {
             lock(&self.overlay).put(key, Tag::Inline, value);
             return Ok(());
         }
-        let payload = Box::pin(self.write_value(value)).await?;
+        let mut writing = Writing::begin(&self.core)?;
+        Box::pin(writing.write(value)).await?;
+        Box::pin(self.put_written(key, writing)).await
+    }
+
+    /// Puts a value that was written already. `key` is that of the tree.
+    pub(super) async fn put_written(&mut self, key: &[u8], mut writing: Writing) -> Result<()> {
+        self.grows = true;
+        let inline_bytes_max = self.core.pages.settings.inline_bytes_max as usize;
+        let small = writing
+            .held_back()
+            .filter(|value| value.len() <= inline_bytes_max);
+        if let Some(value) = small {
+            lock(&self.overlay).put(key, Tag::Inline, value);
+            return Ok(());
+        }
+        let (payload, root, logged) = writing.finish().await?;
         lock(&self.overlay).put(key, Tag::OffTree, &payload);
+        self.values.push((root, logged));
         Ok(())
     }
 
-    /// Writes an off-tree value, which nothing names yet.
-    async fn write_value(&mut self, value: &[u8]) -> Result<Vec<u8>> {
-        if value.len() as u64 > VALUE_BYTES_MAX {
-            return Err(Error::invalid(format!(
-                "a value of {} bytes: at most {VALUE_BYTES_MAX} are possible",
-                value.len()
-            )));
-        }
-        let pages = &self.core.pages;
-        let segment_bytes = pages.disk.properties().segment_bytes;
-        let shape = Shape::new(pages.settings.block_bytes, segment_bytes)?;
-        let birth = self.core.value_birth();
-        let space = Arc::clone(pages);
-        let allocate = move |bytes| {
-            space
-                .space
-                .allocate(bytes, Owner::Unattached, Urgency::Ordinary)
-        };
-        let disk = pages.disk.clone();
-        let writer = ValueWriter::new(disk, pages.store, birth, shape, allocate);
-        let mut unfinished = Unfinished {
-            core: &self.core,
-            writer: Some(writer),
-        };
-        let Some(writer) = &mut unfinished.writer else {
-            return Err(Error::invalid("a writer that was just made"));
-        };
-        writer.write(value).await?;
-        let written = writer.finish().await?;
-        unfinished.writer = None;
-        let logged = LoggedValue {
-            birth,
-            extents: written.extents,
-        };
-        self.values
-            .push((written.value.root.extent.address, logged));
-        Ok(written.value.to_payload().to_vec())
+    /// A writer of a value of this transaction.
+    pub(super) fn begin_value(&mut self, key: &[u8]) -> Result<(Vec<u8>, Writing)> {
+        let key = self.base.key(key)?.to_vec();
+        self.core.check_writable(true)?;
+        self.appended = None;
+        Ok((key, Writing::begin(&self.core)?))
     }
 
     /// Appends an operation that was checked.
@@ -424,26 +410,6 @@ pub(super) fn check_operand(operand: &[u8]) -> Result<()> {
         )));
     }
     Ok(())
-}
-
-/// A value that is being written; what it took is given back when it does not get finished.
-struct Unfinished<'c, A: crate::value::Allocate> {
-    core: &'c Core,
-    writer: Option<ValueWriter<A>>,
-}
-
-impl<A: crate::value::Allocate> Drop for Unfinished<'_, A> {
-    fn drop(&mut self) {
-        let Some(writer) = self.writer.take() else {
-            return;
-        };
-        // What a save may still be writing to is not used again before the store is reopened.
-        for extent in writer.abandon().idle {
-            if let Err(error) = self.core.pages.space.abandon(extent) {
-                debug_assert!(false, "an extent that was allocated: {error}");
-            }
-        }
-    }
 }
 
 impl Transaction {

@@ -6,6 +6,7 @@ use super::batches::Keys;
 use super::filter;
 use super::flush::{Flush, INTERIOR_BYTES_MAX, slice_flags};
 use super::interior::{Child, NodeParts, PENDING_UNIT_BYTES, RunParts, SliceParts};
+use super::lineage::{has_base, supersede};
 use super::merge::{Base, fold, needs_below};
 use super::operation::{Batch, Operation, lose};
 use super::page::{
@@ -126,21 +127,23 @@ impl Flush<'_> {
         operation: &Operation<'a>,
     ) -> Result<()> {
         let key = operation.key;
+        let mut payload = operation.payload.clone();
+        let goes_over = operation.tag != Tag::Merge || !needs_below(&payload);
+        if let (Base::Stored(tag, older), true) = (base, goes_over) {
+            supersede(operation.tag, &mut payload, (tag, older), &mut |lost| {
+                self.drop_lost(lost);
+            });
+        }
+        debug_assert!(
+            !has_base(operation.tag, &payload),
+            "a value comes to the one that it was made of"
+        );
         let (tag, payload) = match operation.tag {
             Tag::Merge => {
-                if let (Base::Stored(tag, payload), false) = (base, needs_below(&operation.payload))
-                {
-                    lose(tag, payload, &mut |payload| self.drop_value(payload));
-                }
-                let folded = fold(&self.pages.operators, key, base, &operation.payload);
+                let folded = fold(&self.pages.operators, key, base, &payload);
                 (folded.0, Cow::Owned(folded.1))
             }
-            tag => {
-                if let Base::Stored(tag, payload) = base {
-                    lose(tag, payload, &mut |payload| self.drop_value(payload));
-                }
-                (tag, operation.payload.clone())
-            }
+            tag => (tag, payload),
         };
         if tag == Tag::Delete {
             return Ok(());

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use super::batches::{SliceContents, partition};
 use super::interior::{Child, HAS_OFF_TREE, Interior, NodeParts, PENDING_UNIT_BYTES, RunParts};
+use super::lineage::{LostValue, has_base};
 use super::operation::{Batch, lose};
 use super::page::Page;
 use super::pages::{Expect, LEVEL_MAX, Pages};
@@ -18,7 +19,6 @@ use crate::cache::{Handle, Install};
 use crate::error::{Error, Result};
 use crate::format::{Birth, Extent, PagePointer, page_checksum};
 use crate::space::{Dropped, Owner, Urgency};
-use crate::value::OffTree;
 
 /// The bytes of an interior node from which it is split, if it has four children or more.
 pub(super) const INTERIOR_BYTES_MAX: usize = 64 << 10;
@@ -57,6 +57,8 @@ pub(crate) struct Flush<'e> {
     pub(super) values: Vec<Extent>,
     made: HashMap<u64, NewPage>,
     dropped: Vec<(Dropped, Birth)>,
+    /// Values of which others have a part.
+    lost: Vec<LostValue>,
     /// The level of the root that operations come from.
     root_level: u8,
 }
@@ -90,6 +92,7 @@ impl<'e> Flush<'e> {
             values: Vec::new(),
             made: HashMap::new(),
             dropped: Vec::new(),
+            lost: Vec::new(),
             root_level: 0,
         }
     }
@@ -108,8 +111,8 @@ impl<'e> Flush<'e> {
     }
 
     /// Ends with a new root, or with an error and everything as before.
-    pub(super) fn conclude(self, root: Result<PagePointer>) -> Result<Outcome> {
-        match root {
+    pub(super) fn conclude(mut self, root: Result<PagePointer>) -> Result<Outcome> {
+        match root.and_then(|root| self.part_lost_values().map(|()| root)) {
             Ok(root) => Ok(Outcome {
                 root,
                 pages: self.made.into_values().collect(),
@@ -129,6 +132,14 @@ impl<'e> Flush<'e> {
                 Err(error)
             }
         }
+    }
+
+    /// Drops what nobody else has of the values that were lost.
+    fn part_lost_values(&mut self) -> Result<()> {
+        for lost in std::mem::take(&mut self.lost) {
+            self.dropped.extend(lost.parts(self.pages)?);
+        }
+        Ok(())
     }
 
     fn apply_to_root(&mut self, root: &PagePointer, batch: Batch<'_>) -> Result<PagePointer> {
@@ -247,10 +258,19 @@ impl<'e> Flush<'e> {
 
     /// An off-tree value is no longer reached from the new root.
     pub(super) fn drop_value(&mut self, payload: &[u8]) {
-        // A payload that does not decode names nothing that could be freed; `verify` reports it.
-        if let Ok(value) = OffTree::from_payload(payload) {
+        if let Some(lost) = LostValue::of(payload, None) {
+            self.drop_lost(lost);
+        }
+    }
+
+    /// The same, of a value of which others may have a part.
+    pub(super) fn drop_lost(&mut self, lost: LostValue) {
+        if lost.is_shared() {
+            self.lost.push(lost);
+        } else {
+            let payload = lost.value.to_payload().to_vec();
             self.dropped
-                .push((Dropped::Value(payload.to_vec()), value.root.birth));
+                .push((Dropped::Value(payload), lost.value.root.birth));
         }
     }
 
@@ -348,10 +368,13 @@ impl<'e> Flush<'e> {
                     .deletes
                     .iter()
                     .any(|delete| delete.covers_all(&lows[child], child_end));
+                let mut points = new.points.iter();
+                let has_base = points.any(|point| has_base(point.tag, &point.payload));
                 (settle && (!idle || unresolved))
                     || waiting[child] >= push_bytes
                     || new.operations() > settings.slice_slots_max as usize
                     || whole
+                    || has_base
             })
             .collect();
         let left = |pushed: &[bool]| -> usize {
@@ -409,11 +432,11 @@ impl<'e> Flush<'e> {
             let mut batch = Batch::default();
             for contents in &contents {
                 let newer = contents.batch(low, end);
-                batch = batch.then(newer, operators, &mut |payload| lost.push(payload.to_vec()));
+                batch = batch.then(newer, operators, &mut |value| lost.push(value));
             }
-            batch = batch.then(new, operators, &mut |payload| lost.push(payload.to_vec()));
-            for payload in lost {
-                self.drop_value(&payload);
+            batch = batch.then(new, operators, &mut |value| lost.push(value));
+            for value in lost {
+                self.drop_lost(value);
             }
             self.apply(pointer, change.level - 1, low, end, batch)?
         };
@@ -799,7 +822,7 @@ impl<'e> Flush<'e> {
                     .ok_or_else(|| Error::corrupt("a run without the slice of a child"))?;
                 let newer = found.1.batch(&lows[child], child_end);
                 let operators = &self.pages.operators;
-                batch = batch.then(newer, operators, &mut |payload| lost.push(payload.to_vec()));
+                batch = batch.then(newer, operators, &mut |value| lost.push(value));
             }
             if !batch.is_empty() {
                 items.push((child - children.start, batch));
@@ -809,8 +832,8 @@ impl<'e> Flush<'e> {
             true => None,
             false => Some(self.build_run(items, children.len())?),
         };
-        for payload in lost {
-            self.drop_value(&payload);
+        for value in lost {
+            self.drop_lost(value);
         }
         Ok(run)
     }

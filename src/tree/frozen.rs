@@ -3,19 +3,20 @@
 use std::borrow::Cow;
 
 use super::journal::Journal;
+use super::lineage::{LostValue, supersede};
 use super::merge::{Base, Operators, fold, needs_below};
 use super::operation::{Batch, Operation, RangeDelete, lose};
 use crate::format::SequenceNumber;
 use crate::format::record::Tag;
 use crate::transaction::KeyOperations;
 
-/// The operations of a journal up to a sequence, folded. Payloads of off-tree values that nobody
+/// The operations of a journal up to a sequence, folded. Off-tree values that nobody
 /// will see in the tree are handed to `lost`.
 pub(crate) fn frozen_batch<'j>(
     journal: &'j Journal,
     bound: SequenceNumber,
     operators: &Operators,
-    lost: &mut dyn FnMut(&[u8]),
+    lost: &mut dyn FnMut(LostValue),
 ) -> Batch<'j> {
     let deletes = disjoint(journal, bound);
     let mut points = Vec::with_capacity(journal.operations());
@@ -41,11 +42,12 @@ fn fold_key<'j>(
     newest: super::journal::JournalPosition,
     covered: Option<u64>,
     operators: &Operators,
-    lost: &mut dyn FnMut(&[u8]),
+    lost: &mut dyn FnMut(LostValue),
 ) -> Option<Operation<'j>> {
     let alive = |stamp: u64| covered.is_none_or(|covered| covered < stamp);
     let first = journal.entry(newest);
     let mut chains: Vec<&[u8]> = Vec::new();
+    let mut passed: Vec<(Tag, &[u8])> = Vec::new();
     let mut base = None;
     let mut ended = false;
     let mut position = Some(newest);
@@ -54,7 +56,7 @@ fn fold_key<'j>(
         let entry = journal.entry(at);
         if ended || !alive(entry.stamp) {
             // Only to free what it held.
-            lose(entry.tag, entry.payload, lost);
+            passed.push((entry.tag, entry.payload));
             continue;
         }
         match entry.tag {
@@ -69,6 +71,13 @@ fn fold_key<'j>(
         }
     }
     if !alive(first.stamp) {
+        for (tag, payload) in passed {
+            lose(tag, payload, &mut |payload| {
+                LostValue::of(payload, None)
+                    .into_iter()
+                    .for_each(&mut *lost);
+            });
+        }
         return None;
     }
     let (mut tag, mut payload) = match base {
@@ -91,6 +100,9 @@ fn fold_key<'j>(
         tag = folded.0;
         payload = Cow::Owned(folded.1);
         under = Base::Stored(tag, &payload);
+    }
+    for older in passed {
+        supersede(tag, &mut payload, older, lost);
     }
     Some(Operation {
         key: first.key,

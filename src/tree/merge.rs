@@ -167,6 +167,17 @@ pub(crate) fn stored_base(chain: &[u8]) -> Option<(Tag, &[u8])> {
     }
 }
 
+/// A chain with another stored value under it.
+pub(crate) fn with_stored_base(chain: &[u8], tag: Tag, payload: &[u8]) -> Vec<u8> {
+    let Some((_, operands)) = split(chain) else {
+        return chain.to_vec();
+    };
+    let mut out = Vec::with_capacity(chain.len());
+    append_base(&mut out, tag, payload);
+    out.extend_from_slice(operands);
+    out
+}
+
 /// Whether a chain needs to know what stands below it.
 pub(crate) fn needs_below(chain: &[u8]) -> bool {
     chain.first() == Some(&0)

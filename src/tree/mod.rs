@@ -62,6 +62,7 @@
 //! | [`journal`] | the root journal, in memory |
 //! | `frozen`, [`operation`], `batches` | from a journal to a batch, and batches on their way down |
 //! | [`merge`] | merge operands |
+//! | [`lineage`] | off-tree values that share extents, on their way down |
 //! | [`flush`], `build` | one generation: nodes from the root down, pages out of entries |
 //! | [`expand`] | what a dropped subtree consists of, step by step |
 //! | [`relocate`] | moving pages out of segments that are to be given back |
@@ -75,6 +76,7 @@ mod frozen;
 pub(crate) mod interior;
 pub(crate) mod journal;
 pub(crate) mod key_buffer;
+pub(crate) mod lineage;
 pub(crate) mod merge;
 pub(crate) mod operation;
 pub(crate) mod page;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::lineage::{LostValue, supersede};
 use super::merge::{Base, Operators, fold, needs_below};
 use crate::format::SequenceNumber;
 use crate::format::record::Tag;
@@ -106,13 +107,13 @@ impl<'a> Batch<'a> {
         after > 0 && self.deletes[after - 1].covers(key)
     }
 
-    /// This batch with a newer one over it. Payloads of off-tree values that nobody will see are
-    /// handed to `lost`.
+    /// This batch with a newer one over it. Off-tree values that nobody will see are handed to
+    /// `lost`.
     pub(crate) fn then(
         self,
         newer: Batch<'a>,
         operators: &Operators,
-        lost: &mut dyn FnMut(&[u8]),
+        lost: &mut dyn FnMut(LostValue),
     ) -> Batch<'a> {
         if self.is_empty() {
             return newer;
@@ -126,21 +127,26 @@ impl<'a> Batch<'a> {
         };
         let keep = |operation: Operation<'a>,
                     points: &mut Vec<Operation<'a>>,
-                    lost: &mut dyn FnMut(&[u8])| {
+                    lost: &mut dyn FnMut(LostValue)| {
             if covered(operation.key) {
-                lose(operation.tag, &operation.payload, lost);
+                lose(operation.tag, &operation.payload, &mut |payload| {
+                    LostValue::of(payload, None)
+                        .into_iter()
+                        .for_each(&mut *lost);
+                });
             } else {
                 points.push(operation);
             }
         };
-        for operation in newer.points {
+        for mut operation in newer.points {
             while let Some(older) = older_points.next_if(|older| older.key < operation.key) {
                 keep(older, &mut points, lost);
             }
             let older = older_points.next_if(|older| older.key == operation.key);
             if operation.tag != Tag::Merge {
                 if let Some(older) = older {
-                    lose(older.tag, &older.payload, lost);
+                    let older = (older.tag, &*older.payload);
+                    supersede(operation.tag, &mut operation.payload, older, lost);
                 }
                 points.push(operation);
                 continue;
@@ -148,7 +154,8 @@ impl<'a> Batch<'a> {
             let base = match &older {
                 _ if covered(operation.key) || !needs_below(&operation.payload) => {
                     if let Some(older) = &older {
-                        lose(older.tag, &older.payload, lost);
+                        let older = (older.tag, &*older.payload);
+                        supersede(operation.tag, &mut operation.payload, older, lost);
                     }
                     Base::Absent
                 }

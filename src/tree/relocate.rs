@@ -100,6 +100,8 @@ impl Relocation {
     /// `pages_max` pages were read or copied; at least to the next leaf or value. `None`: nothing had
     /// to move, no generation came of it.
     ///
+    /// Values for which `stays` says so are not moved.
+    ///
     /// On failure the tree and the relocation are as before. `StorageFull` if there is no room
     /// before the place from which on the store is emptied.
     pub(crate) fn step(
@@ -109,6 +111,7 @@ impl Relocation {
         birth: Birth,
         urgency: Urgency,
         pages_max: usize,
+        stays: &dyn Fn(&OffTree) -> bool,
     ) -> Result<Option<Outcome>> {
         let Some(from) = &self.from else {
             return Ok(None);
@@ -120,6 +123,7 @@ impl Relocation {
         let mut walk = Walk {
             flush: Flush::new(pages, birth, urgency),
             task: self.task,
+            stays,
             from,
             costs_max: pages_max as u64,
             costs: 0,
@@ -140,6 +144,7 @@ impl Relocation {
 struct Walk<'r, 'e> {
     flush: Flush<'e>,
     task: Task,
+    stays: &'r dyn Fn(&OffTree) -> bool,
     from: &'r [u8],
     costs_max: u64,
     /// In pages read or written.
@@ -407,7 +412,7 @@ impl Walk<'_, '_> {
     /// Copies a value of which some extent lies behind the place: the payload of the copy.
     fn move_value(&mut self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
         let value = OffTree::from_payload(payload)?;
-        if !self.has_extent_inside(&value)? {
+        if (self.stays)(&value) || !self.has_extent_inside(&value)? {
             return Ok(None);
         }
         let pages = self.flush.pages;

@@ -256,8 +256,8 @@ impl Fixture {
         journal.append(Bytes::from(records), 0, sequence).unwrap();
         let mut lost = Vec::new();
         let pages = Arc::clone(&self.pages);
-        let batch = frozen_batch(&journal, sequence, &pages.operators, &mut |payload| {
-            lost.push(payload.to_vec());
+        let batch = frozen_batch(&journal, sequence, &pages.operators, &mut |value| {
+            lost.push(value);
         });
         let flush = Flush::new(&pages, self.birth, Urgency::Ordinary);
         let flush = match self.random.usize(0..20) {
@@ -265,10 +265,12 @@ impl Fixture {
             _ => flush,
         };
         let mut outcome = flush.run(&self.root, batch).unwrap();
-        let lost = lost
-            .into_iter()
-            .map(|payload| (Dropped::Value(payload), self.birth));
-        outcome.dropped.extend(lost);
+        for value in lost {
+            let parts = value.parts(&pages).unwrap();
+            outcome
+                .dropped
+                .extend(parts.into_iter().map(|(item, _)| (item, self.birth)));
+        }
         self.publish(outcome);
     }
 
@@ -379,7 +381,9 @@ impl Fixture {
             self.begin();
             let pages = Arc::clone(&self.pages);
             let (root, birth) = (self.root, self.birth);
-            let step = relocation.step(&pages, &root, birth, Urgency::Ordinary, pages_max);
+            let step = relocation.step(&pages, &root, birth, Urgency::Ordinary, pages_max, &|_| {
+                false
+            });
             if let Some(outcome) = step.unwrap() {
                 self.publish(outcome);
             }
@@ -416,7 +420,9 @@ impl Fixture {
             let before = (self.root, relocation.progress());
             let pages = Arc::clone(&self.pages);
             let (root, birth) = (self.root, self.birth);
-            let step = relocation.step(&pages, &root, birth, Urgency::Ordinary, pages_max);
+            let step = relocation.step(&pages, &root, birth, Urgency::Ordinary, pages_max, &|_| {
+                false
+            });
             match step {
                 Ok(Some(outcome)) => self.publish(outcome),
                 Ok(None) => assert_eq!(before.1.pages_moved, relocation.progress().pages_moved),
@@ -609,7 +615,14 @@ fn a_relocation_without_room_fails_and_leaves_nothing_behind() {
         fixture.pages.space.avoid(Some(place));
         let mut relocation = Relocation::emptying(place);
         let (root, birth) = (fixture.root, fixture.birth);
-        let result = relocation.step(&fixture.pages, &root, birth, Urgency::Ordinary, 1000);
+        let result = relocation.step(
+            &fixture.pages,
+            &root,
+            birth,
+            Urgency::Ordinary,
+            1000,
+            &|_| false,
+        );
         let Err(error) = result else {
             continue;
         };

@@ -134,6 +134,11 @@ impl<'p> IndexPage<'p> {
         })
     }
 
+    /// The value or part of a value that it is the root of.
+    pub(super) fn value(&self) -> &OffTree {
+        self.value
+    }
+
     pub(super) fn entries(&self) -> usize {
         self.entries
     }

@@ -1,5 +1,9 @@
 //! [`OffTree`]: the 48 bytes by which a leaf, a journal or a log record names an off-tree value.
 //!
+//! A value that was made by changing a part of another shares extents with it. While it was not put
+//! into the other's place in the tree, its payload says so: behind its own 48 bytes stand those of
+//! the other, its *base*. Whoever drops one of the two knows by that what the other still needs.
+//!
 //! Invariant kept: every `OffTree` that exists has passed [`OffTree::check`], so that what is computed
 //! from it cannot overflow. Whether the disk agrees with it shows when its root is read.
 //! [`crate::format::values`] has the bytes.
@@ -97,9 +101,35 @@ impl OffTree {
         out
     }
 
+    /// The payload of this value as long as it has a base.
+    pub(crate) fn to_payload_over(self, base: Self) -> Vec<u8> {
+        [self.to_payload(), base.to_payload()].concat()
+    }
+
+    /// Whether two payloads name the same value: roots are never shared.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.root == other.root
+    }
+
+    /// Reads the value that a payload names, be it with its base, and the base.
+    pub(crate) fn with_base(payload: &[u8]) -> Result<(Self, Option<Self>)> {
+        match payload.split_at_checked(PAYLOAD_BYTES) {
+            Some((value, base)) if base.len() == PAYLOAD_BYTES => {
+                let base = Self::from_own_payload(base)?;
+                Ok((Self::from_own_payload(value)?, Some(base)))
+            }
+            _ => Ok((Self::from_own_payload(payload)?, None)),
+        }
+    }
+
+    /// Reads the value that a payload names, be it with its base.
+    pub(crate) fn from_payload(payload: &[u8]) -> Result<Self> {
+        Ok(Self::with_base(payload)?.0)
+    }
+
     /// Reads what [`Self::to_payload`] wrote. A codec that this build does not know is
     /// [`ErrorKind::UnsupportedVersion`]; anything else that cannot be is [`ErrorKind::Corrupt`].
-    pub(crate) fn from_payload(payload: &[u8]) -> Result<Self> {
+    fn from_own_payload(payload: &[u8]) -> Result<Self> {
         let malformed = || Error::corrupt("the payload of an off-tree value is malformed");
         let payload: &[u8; PAYLOAD_BYTES] = payload.try_into().map_err(|_| malformed())?;
         let [.., depth, codec, zero, zero_too] = *payload;
@@ -185,6 +215,19 @@ mod tests {
         assert_eq!(OffTree::from_payload(&payload).unwrap(), value());
         assert!(OffTree::from_payload(&payload[1..]).is_err());
         assert!(OffTree::from_payload(&[]).is_err());
+    }
+
+    #[test]
+    fn a_payload_with_a_base_round_trips() {
+        let mut base = value();
+        base.length += 1;
+        let payload = value().to_payload_over(base);
+        let read = OffTree::with_base(&payload).unwrap();
+        assert_eq!(read, (value(), Some(base)));
+        assert_eq!(OffTree::from_payload(&payload).unwrap(), value());
+        assert!(OffTree::from_payload(&payload[1..]).is_err());
+        let alone = OffTree::with_base(&payload[..PAYLOAD_BYTES]).unwrap();
+        assert_eq!(alone, (value(), None));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::format::{Birth, Extent};
 
+use super::difference::{Unshared, each_unshared};
 use super::index::IndexPage;
 use super::payload::OffTree;
 use super::reader::ValueReader;
@@ -62,16 +63,79 @@ pub(crate) async fn each_extent(
     Ok(())
 }
 
+/// Visits every extent of the value of a payload that is its own: all but those of its base.
+pub(crate) async fn each_own_extent(
+    payload: &[u8],
+    pages: &impl PageSource,
+    mut visit: impl FnMut(Extent, Birth) -> Result<()> + Send,
+) -> Result<OffTree> {
+    let (value, base) = OffTree::with_base(payload)?;
+    let Some(base) = base else {
+        each_extent(&value, pages, visit).await?;
+        return Ok(value);
+    };
+    let mut whole = Vec::new();
+    each_unshared(&value, &[base], pages, |part| match part {
+        Unshared::Page(extent, birth) | Unshared::Blocks(extent, birth, _) => visit(extent, birth),
+        Unshared::Whole(value) => {
+            whole.push(value);
+            Ok(())
+        }
+    })
+    .await?;
+    for part in whole {
+        each_extent(&part, pages, &mut visit).await?;
+    }
+    Ok(value)
+}
+
 impl<P: PageSource> ValueReader<P> {
+    /// Reads and checks what the value of a payload has of its own: all but what it has from its
+    /// base. `visit` sees the extents.
+    pub(crate) async fn verify_own(
+        &self,
+        payload: &[u8],
+        mut visit: impl FnMut(Extent, Birth) -> Result<()> + Send,
+    ) -> Result<()> {
+        let (value, Some(base)) = OffTree::with_base(payload)? else {
+            return self.verify(visit).await;
+        };
+        let mut parts = Vec::new();
+        each_unshared(&value, &[base], self.pages(), |part| {
+            parts.push(part);
+            Ok(())
+        })
+        .await?;
+        for part in parts {
+            match part {
+                Unshared::Page(extent, birth) => visit(extent, birth)?,
+                Unshared::Blocks(extent, birth, checksums) => {
+                    visit(extent, birth)?;
+                    self.check_data(extent, birth, &checksums).await?;
+                }
+                Unshared::Whole(part) => self.verify_part(part, &mut visit).await?,
+            }
+        }
+        Ok(())
+    }
+
     /// Reads the whole value in steps of at most 1 MiB and checks every checksum, every entry and
     /// every sum. `visit` sees the extents as they are found, index pages before what they name.
     pub(crate) async fn verify(
         &self,
+        visit: impl FnMut(Extent, Birth) -> Result<()> + Send,
+    ) -> Result<()> {
+        self.verify_part(*self.value(), visit).await
+    }
+
+    async fn verify_part(
+        &self,
+        part: OffTree,
         mut visit: impl FnMut(Extent, Birth) -> Result<()> + Send,
     ) -> Result<()> {
         let sector = self.sector_bytes();
         let on_disk = |extent: Extent| u64::from(extent.length).next_multiple_of(u64::from(sector));
-        let mut parts = vec![*self.value()];
+        let mut parts = vec![part];
         while let Some(part) = parts.pop() {
             let root = part.root;
             let mut found = Some(on_disk(root.extent));

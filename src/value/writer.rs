@@ -41,7 +41,7 @@ impl<F: FnMut(u32) -> Result<Extent> + Send> Allocate for F {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Shape {
     /// What one checksum covers.
-    block_bytes: u32,
+    pub(super) block_bytes: u32,
     /// The largest data extent: whole blocks.
     extent_bytes: u32,
     /// The blocks of a page of level 1 and the entries of one above, at most.
@@ -98,11 +98,11 @@ pub(crate) struct Abandoned {
 
 /// The page of level 1 that is being filled.
 #[derive(Default)]
-struct OpenPage {
-    extents: Vec<DataExtent>,
-    checksums: Vec<u32>,
-    bytes: u64,
-    disk_bytes: u64,
+pub(super) struct OpenPage {
+    pub(super) extents: Vec<DataExtent>,
+    pub(super) checksums: Vec<u32>,
+    pub(super) bytes: u64,
+    pub(super) disk_bytes: u64,
 }
 
 /// Writes one value. After an error it takes no more.
@@ -110,18 +110,18 @@ pub(crate) struct ValueWriter<A: Allocate> {
     disk: Disk,
     store: StoreId,
     birth: Birth,
-    shape: Shape,
+    pub(super) shape: Shape,
     allocate: A,
     /// What was taken and not saved: at most one extent.
-    buffer: BytesMut,
-    length: u64,
-    open: OpenPage,
+    pub(super) buffer: BytesMut,
+    pub(super) length: u64,
+    pub(super) open: OpenPage,
     /// For level 2 and those above, the entries of the page that is being filled.
-    levels: Vec<Vec<OffTree>>,
+    pub(super) levels: Vec<Vec<OffTree>>,
     extents: Vec<Extent>,
     /// From which extent on a save may be under way.
     saving_from: Option<usize>,
-    usable: bool,
+    pub(super) usable: bool,
 }
 
 impl<A: Allocate> ValueWriter<A> {
@@ -146,6 +146,12 @@ impl<A: Allocate> ValueWriter<A> {
     /// How many bytes were taken.
     pub(crate) fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Whether parts of extents in blocks of this size can be given back: they are whole sectors.
+    pub(crate) fn can_share(&self, block_bytes: u32) -> bool {
+        let sector_bytes = self.disk.properties().sector_bytes;
+        block_bytes.is_multiple_of(sector_bytes)
     }
 
     #[cfg(test)]
@@ -189,6 +195,30 @@ impl<A: Allocate> ValueWriter<A> {
         Ok(())
     }
 
+    /// Takes as many bytes as fit what is held back; none if a save is due first.
+    pub(crate) fn take_some(&mut self, bytes: &[u8]) -> Result<usize> {
+        let room = self.shape.extent_bytes as usize - self.buffer.len();
+        let taken = room.min(bytes.len());
+        self.begin(taken)?;
+        self.buffer.extend_from_slice(&bytes[..taken]);
+        self.usable = true;
+        Ok(taken)
+    }
+
+    /// Saves what is held back.
+    pub(crate) async fn save_taken(&mut self) -> Result<()> {
+        self.begin(0)?;
+        self.save_buffer().await?;
+        self.usable = true;
+        Ok(())
+    }
+
+    /// The whole value, if nothing of it was saved yet.
+    pub(crate) fn held_back(&self) -> Option<&[u8]> {
+        let whole = self.buffer.len() as u64 == self.length;
+        (self.usable && whole).then_some(&self.buffer[..])
+    }
+
     /// Saves what is left and the index. Afterwards the extents belong to the caller. The value is
     /// durable after a sync of the disk. On an error the extents are still the writer's.
     pub(crate) async fn finish(&mut self) -> Result<WrittenValue> {
@@ -216,7 +246,7 @@ impl<A: Allocate> ValueWriter<A> {
 
     /// Counts bytes to be taken; the writer is unusable until the caller says otherwise, so that
     /// neither an error nor a dropped future leaves a value with a hole.
-    fn begin(&mut self, more: usize) -> Result<()> {
+    pub(super) fn begin(&mut self, more: usize) -> Result<()> {
         if !mem::replace(&mut self.usable, false) {
             return Err(Error::invalid(
                 "writing to an off-tree value that is finished or failed before",
@@ -254,7 +284,7 @@ impl<A: Allocate> ValueWriter<A> {
         Ok(())
     }
 
-    async fn save(&mut self, pages: Vec<Page>) -> Result<()> {
+    pub(super) async fn save(&mut self, pages: Vec<Page>) -> Result<()> {
         if pages.is_empty() {
             return Ok(());
         }
@@ -286,22 +316,19 @@ impl<A: Allocate> ValueWriter<A> {
         Ok(extent)
     }
 
-    fn disk_bytes(&self, extent: Extent) -> u64 {
+    pub(super) fn disk_bytes(&self, extent: Extent) -> u64 {
         let sector = self.disk.properties().sector_bytes;
         extent.whole_sectors(sector).length.into()
     }
 
     /// Gives data a place on the disk and in the index.
-    fn place(&mut self, mut data: Bytes, pages: &mut Vec<Page>) -> Result<()> {
+    pub(super) fn place(&mut self, mut data: Bytes, pages: &mut Vec<Page>) -> Result<()> {
         while !data.is_empty() {
-            let extent = self.allocate_at_most(data.len() as u32)?;
-            let part = data.split_to(extent.length as usize);
             let block_bytes = self.shape.block_bytes;
+            let room = self.room(pages)? * block_bytes as usize;
+            let extent = self.allocate_at_most(data.len().min(room) as u32)?;
+            let part = data.split_to(extent.length as usize);
             let blocks = extent.length.div_ceil(block_bytes);
-            if self.open.checksums.len() + blocks as usize > self.shape.fan_out as usize {
-                let full = self.close_open(pages)?;
-                self.add_child(0, full, pages)?;
-            }
             self.open.extents.push(DataExtent {
                 extent,
                 birth: self.birth,
@@ -324,6 +351,17 @@ impl<A: Allocate> ValueWriter<A> {
             });
         }
         Ok(())
+    }
+
+    /// How many blocks the open page still takes, one at least: a full one is closed first. So all
+    /// pages but the last have as many blocks, and a block has its place in the index for ever.
+    pub(super) fn room(&mut self, pages: &mut Vec<Page>) -> Result<usize> {
+        let fan_out = self.shape.fan_out as usize;
+        if self.open.checksums.len() >= fan_out {
+            let full = self.close_open(pages)?;
+            self.add_child(0, full, pages)?;
+        }
+        Ok(fan_out - self.open.checksums.len())
     }
 
     /// Gives an index page a place; what it stands for, as a value.
@@ -354,13 +392,13 @@ impl<A: Allocate> ValueWriter<A> {
         })
     }
 
-    fn close_open(&mut self, pages: &mut Vec<Page>) -> Result<OffTree> {
+    pub(super) fn close_open(&mut self, pages: &mut Vec<Page>) -> Result<OffTree> {
         let open = mem::take(&mut self.open);
         let page = encode_data_page(self.shape.block_bytes, &open.extents, &open.checksums);
         self.place_index(page, 1, open.bytes, open.disk_bytes, pages)
     }
 
-    fn close_level(
+    pub(super) fn close_level(
         &mut self,
         level: usize,
         children: &[OffTree],
@@ -375,14 +413,14 @@ impl<A: Allocate> ValueWriter<A> {
 
     /// Adds an entry; a page that was full already is closed first and added one level up, so that
     /// no page is empty.
-    fn add_child(
+    pub(super) fn add_child(
         &mut self,
         mut level: usize,
         mut child: OffTree,
         pages: &mut Vec<Page>,
     ) -> Result<()> {
         loop {
-            if level == self.levels.len() {
+            while level >= self.levels.len() {
                 self.levels.push(Vec::new());
             }
             let entries = &mut self.levels[level];
@@ -398,6 +436,10 @@ impl<A: Allocate> ValueWriter<A> {
 
     /// Closes every open page, from below; the whole value.
     fn close(&mut self, pages: &mut Vec<Page>) -> Result<OffTree> {
+        // Left empty by what was taken over from a longer value.
+        while self.levels.last().is_some_and(Vec::is_empty) {
+            self.levels.pop();
+        }
         if self.levels.is_empty()
             && let (extents, checksums) = (&self.open.extents[..], &self.open.checksums[..])
             && let ([] | [_], [] | [_]) = (extents, checksums)
@@ -418,11 +460,17 @@ impl<A: Allocate> ValueWriter<A> {
                 depth: 0,
             });
         }
-        let last = self.close_open(pages)?;
-        self.add_child(0, last, pages)?;
+        if !self.open.checksums.is_empty() {
+            let last = self.close_open(pages)?;
+            self.add_child(0, last, pages)?;
+        }
         let mut level = 0;
         loop {
             let children = mem::take(&mut self.levels[level]);
+            if children.is_empty() {
+                level += 1;
+                continue;
+            }
             if level + 1 == self.levels.len()
                 && let [root] = children[..]
             {

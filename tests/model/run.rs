@@ -1,6 +1,7 @@
 //! Runs a script against a store and against a map, and makes failing scripts shorter.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Seek, SeekFrom};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -275,6 +276,51 @@ macro_rules! modify {
                 };
                 same(found.as_deref(), expected.as_deref())
             }
+            Modify::Stream(key, content, piece, finish) => {
+                let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
+                let mut writer = target.value_writer(key).map_err(told)?;
+                for (number, piece) in bytes.chunks(*piece).enumerate() {
+                    match number % 3 {
+                        0 => writer.write(piece).wait().map_err(told)?,
+                        1 => std::io::Write::write_all(&mut writer, piece)
+                            .map_err(|error| error.to_string())?,
+                        _ => writer.write_bytes(piece.to_vec()).wait().map_err(told)?,
+                    }
+                }
+                same(writer.length(), bytes.len() as u64)?;
+                if *finish {
+                    writer.finish().wait().map_err(told)?;
+                    map.insert(key.clone(), bytes);
+                }
+                Ok(())
+            }
+            Modify::WriteAt(key, offset, content) => {
+                let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
+                target.write_at(key, *offset, &bytes).wait().map_err(told)?;
+                if !bytes.is_empty() {
+                    let value = map.entry(key.clone()).or_default();
+                    let (from, end) = (*offset as usize, *offset as usize + bytes.len());
+                    value.resize(value.len().max(end), 0);
+                    value[from..end].copy_from_slice(&bytes);
+                }
+                Ok(())
+            }
+            Modify::AppendTo(key, content) => {
+                let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
+                target.append_to(key, &bytes).wait().map_err(told)?;
+                if !bytes.is_empty() {
+                    map.entry(key.clone()).or_default().extend(bytes);
+                }
+                Ok(())
+            }
+            Modify::Truncate(key, length) => {
+                let key = &setup.keys[*key];
+                target.truncate(key, *length).wait().map_err(told)?;
+                if let Some(value) = map.get_mut(key) {
+                    value.truncate(*length as usize);
+                }
+                Ok(())
+            }
             Modify::PopFirst => {
                 let found = target.pop_first().wait().map_err(told)?;
                 same(plain(found), map.pop_first())
@@ -416,6 +462,32 @@ macro_rules! readable {
                             &value[from..(from + length).min(value.len())]
                         });
                         same(found.as_deref(), expected)
+                    }
+                    Read::Stream(key, place, piece) => {
+                        let key = &setup.keys[*key];
+                        let found = self.value_reader(key).wait().map_err(told)?;
+                        let expected = map.get(key);
+                        same(
+                            found.as_ref().map(|reader| reader.length()),
+                            expected.map(|value| value.len() as u64),
+                        )?;
+                        let (Some(mut reader), Some(expected)) = (found, expected) else {
+                            return Ok(());
+                        };
+                        let from = (*place as usize).min(expected.len());
+                        reader
+                            .seek(SeekFrom::Start(*place))
+                            .map_err(|error| error.to_string())?;
+                        let mut read = vec![0; (*piece).min(expected.len() - from)];
+                        reader
+                            .read_exact(&mut read)
+                            .map_err(|error| error.to_string())?;
+                        same(&read[..], &expected[from..from + read.len()])?;
+                        let rest = reader
+                            .chunks()
+                            .collect::<Result<Vec<_>, _>>()
+                            .map_err(told)?;
+                        same(&rest.concat()[..], &expected[from + read.len()..])
                     }
                     Read::ValueLength(key) => {
                         let key = &setup.keys[*key];

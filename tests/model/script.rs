@@ -88,6 +88,11 @@ pub enum Modify {
     PopLast,
     /// Whether an entry stays depends on this and its last byte.
     RetainIn(Bound<usize>, Bound<usize>, u8),
+    /// A value written in pieces of so many bytes; whether it is finished.
+    Stream(usize, Content, usize, bool),
+    WriteAt(usize, u64, Content),
+    AppendTo(usize, Content),
+    Truncate(usize, u64),
     ExtractIf(Bound<usize>, Bound<usize>, u8),
 }
 
@@ -102,6 +107,8 @@ pub enum Read {
     GetWith(usize),
     GetPart(usize, u64, usize),
     ValueLength(usize),
+    /// By a reader, in pieces of so many bytes, from one of several places.
+    Stream(usize, u64, usize),
     ContainsKey(usize),
     /// Each bit says from which end the next entry is taken; then all the rest from the front.
     Range(Bound<usize>, Bound<usize>, Vec<bool>),
@@ -259,7 +266,25 @@ impl Shape {
     }
 
     fn modify(&self, random: &mut Rng) -> Modify {
-        match random.u8(..9) {
+        match random.u8(..15) {
+            9 => {
+                let piece = random.usize(1..2000);
+                let finish = random.u8(..5) > 0;
+                Modify::Stream(self.key(random), self.content(random), piece, finish)
+            }
+            10 | 11 => {
+                let Content(length, fill) = self.content(random);
+                let most = [1, 40, 700, length][random.usize(..4)];
+                let content = Content(random.usize(..=most), fill);
+                let most = self.content(random).0 as u64 + 3;
+                let offset = random.u64(..=most);
+                Modify::WriteAt(self.key(random), offset, content)
+            }
+            12 | 13 => Modify::AppendTo(self.key(random), self.content(random)),
+            14 => {
+                let length = self.content(random).0 as u64;
+                Modify::Truncate(self.key(random), random.u64(..=length))
+            }
             0 => Modify::Insert(self.key(random), self.content(random)),
             1 => Modify::Remove(self.key(random)),
             2 => Modify::PutIfAbsent(self.key(random), self.content(random)),
@@ -325,6 +350,11 @@ impl Shape {
                 let length = self.content(random).0;
                 let offset = random.u64(..=length as u64 + 2);
                 Read::GetPart(self.key(random), offset, random.usize(..=length + 2))
+            }
+            4 if random.bool() => {
+                let most = self.content(random).0 as u64;
+                let place = random.u64(..=most);
+                Read::Stream(self.key(random), place, random.usize(1..3000))
             }
             4 => Read::ValueLength(self.key(random)),
             5 => Read::ContainsKey(self.key(random)),

@@ -17,6 +17,8 @@ pub enum Operation {
     Append(Vec<u8>, Vec<u8>),
     /// A key of those that begin with `r`, and the key for which it stands.
     Refer(Vec<u8>, Vec<u8>),
+    /// A key and its whole value.
+    Set(Vec<u8>, Vec<u8>),
 }
 
 /// The bytes of a value, different at every place of it.
@@ -44,6 +46,9 @@ pub fn apply(state: &mut State, operation: &Operation) {
     match operation {
         Operation::Put(key, length, first) => {
             state.insert(key.clone(), value(*length, *first).into());
+        }
+        Operation::Set(key, bytes) => {
+            state.insert(key.clone(), bytes.as_slice().into());
         }
         Operation::Delete(key) => {
             state.remove(key);

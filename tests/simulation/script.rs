@@ -50,6 +50,47 @@ pub enum Modify {
     /// From the end to the beginning at a cursor: deletes values whose length is a multiple of this,
     /// and halves those of which it is one of the next number.
     Edit(usize),
+    /// Changes of parts of values, in one transaction, which is committed or dropped.
+    Change(Vec<(Vec<u8>, Change)>, bool),
+}
+
+/// What becomes of a part of a value.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Written anew, as a stream: its length and first byte.
+    Stream(usize, u8),
+    /// From a place on: length and first byte.
+    Overwrite(usize, usize, u8),
+    Extend(usize, u8),
+    Truncate(usize),
+}
+
+impl Change {
+    /// Says whether it changed anything.
+    pub fn apply(&self, value: &mut Option<Vec<u8>>) -> bool {
+        let new = |length: usize, first: u8| super::model::value(length, first);
+        match *self {
+            Self::Stream(length, first) => {
+                *value = Some(new(length, first));
+                true
+            }
+            Self::Overwrite(at, length, first) if length > 0 => {
+                let value = value.get_or_insert_default();
+                value.resize(value.len().max(at + length), 0);
+                value[at..at + length].copy_from_slice(&new(length, first));
+                true
+            }
+            Self::Extend(length, first) if length > 0 => {
+                value.get_or_insert_default().extend(new(length, first));
+                true
+            }
+            Self::Truncate(length) if value.as_ref().is_some_and(|value| length < value.len()) => {
+                value.get_or_insert_default().truncate(length);
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// How many batches may be open at a time.
@@ -178,7 +219,13 @@ fn bulk(random: &mut Rng, taste: &Taste) -> Vec<Operation> {
 }
 
 fn modify(random: &mut Rng, taste: &Taste) -> Modify {
-    match random.u32(..6) {
+    match random.u32(..14) {
+        6.. => {
+            let changes = (0..random.usize(1..4))
+                .map(|_| (key(random, taste), change(random, taste)))
+                .collect();
+            Modify::Change(changes, random.u32(..6) > 0)
+        }
         0 | 1 => Modify::Insert(key(random, taste), length(random, taste), random.u8(..)),
         2 => Modify::Exchange {
             key: key(random, taste),
@@ -192,6 +239,16 @@ fn modify(random: &mut Rng, taste: &Taste) -> Modify {
     }
 }
 
+fn change(random: &mut Rng, taste: &Taste) -> Change {
+    let some = length(random, taste);
+    match random.u32(..8) {
+        0 | 1 => Change::Stream(random.usize(..=taste.value_bytes), random.u8(..)),
+        2..5 => Change::Overwrite(random.usize(..=taste.value_bytes), some, random.u8(..)),
+        5 | 6 => Change::Extend(some, random.u8(..)),
+        _ => Change::Truncate(random.usize(..=taste.value_bytes)),
+    }
+}
+
 pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
     let mut random = Rng::with_seed(seed);
     let operations = |random: &mut Rng| -> Vec<Operation> {
@@ -201,7 +258,7 @@ pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
     };
     let mut bulks = if taste.bulk { 2 } else { 0 };
     (0..taste.steps)
-        .map(|_| match random.u32(..124) {
+        .map(|_| match random.u32(..136) {
             0..45 => Step::Single(operation(&mut random, taste), durability(&mut random)),
             45..65 => Step::Transaction(operations(&mut random), durability(&mut random)),
             65..67 => Step::Abandoned(operations(&mut random)),
@@ -227,6 +284,7 @@ pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
             108..112 => Step::CommitBatch(random.usize(..BATCHES), durability(&mut random)),
             112..113 => Step::DropBatch(random.usize(..BATCHES)),
             113..119 => Step::Modify(modify(&mut random, taste), durability(&mut random)),
+            124.. => Step::Modify(modify(&mut random, taste), durability(&mut random)),
             119..121 => Step::GetMany((0..9).map(|_| key(&mut random, taste)).collect()),
             _ => Step::Compact,
         })

@@ -11,7 +11,7 @@ use thunderhead::{
 };
 
 use super::model::{Append, Model, Operation, State, followed, value};
-use super::script::{BATCHES, Modify, Step};
+use super::script::{BATCHES, Change, Modify, Step};
 
 /// How the stores of a test are made.
 #[derive(Clone)]
@@ -129,6 +129,7 @@ impl World {
                     Operation::Put(key, length, first) => {
                         store.put(key, value(*length, *first)).wait()?
                     }
+                    Operation::Set(key, bytes) => store.put(key, bytes).wait()?,
                     Operation::Delete(key) => store.delete(key).wait()?,
                     Operation::DeleteRange(low, end) => {
                         if low >= end {
@@ -287,8 +288,10 @@ impl World {
                 .filter(|(_, value)| !keeps(value.len(), *divisor))
                 .map(|(key, _)| Operation::Delete(key.clone()))
                 .collect(),
+            // References are followed at a cursor, and may lead nowhere.
             Modify::Edit(divisor) => state
                 .iter()
+                .filter(|(key, _)| !key.starts_with(b"r"))
                 .filter_map(|(key, value)| match value.len() {
                     length if !keeps(length, *divisor) => Some(Operation::Delete(key.clone())),
                     length if !keeps(length, *divisor + 1) => {
@@ -297,6 +300,20 @@ impl World {
                     _ => None,
                 })
                 .collect(),
+            Modify::Change(changes, commit) => {
+                let mut own = State::new();
+                for (key, change) in changes {
+                    let before = own.get(key).or(state.get(key));
+                    let mut value = before.map(|value| value.to_vec());
+                    if change.apply(&mut value) {
+                        own.insert(key.clone(), value.unwrap_or_default().into());
+                    }
+                }
+                own.retain(|_, _| *commit);
+                own.iter()
+                    .map(|(key, value)| Operation::Set(key.clone(), value.to_vec()))
+                    .collect()
+            }
         };
         if !operations.is_empty() {
             self.model.begin(&operations);
@@ -331,6 +348,27 @@ impl World {
                 let popped = popped.map(|(key, value)| (key, value.to_vec().into()));
                 assert_eq!(popped, expected);
             }
+            Modify::Change(changes, commit) => {
+                let mut transaction = store.begin().wait()?;
+                let mut seen = std::collections::BTreeMap::new();
+                for (key, change) in changes {
+                    change_part(&mut transaction, key, change)?;
+                    let mut value = seen.remove(key).or_else(|| {
+                        let value = state.get(key);
+                        value.map(|value| value.to_vec())
+                    });
+                    change.apply(&mut value);
+                    let found = match transaction.value_reader(key).wait()? {
+                        Some(reader) => Some(reader.read_at(0, usize::MAX).wait()?),
+                        None => None,
+                    };
+                    assert_eq!(found.as_deref(), value.as_deref());
+                    seen.extend(value.map(|value| (key.clone(), value)));
+                }
+                if *commit {
+                    transaction.commit().wait()?;
+                }
+            }
             Modify::Retain(divisor) => {
                 let keep = |_: &[u8], value: &[u8]| keeps(value.len(), *divisor);
                 let deleted = store.retain_in(.., keep).wait()?;
@@ -340,6 +378,9 @@ impl World {
                 let mut transaction = store.begin().wait()?;
                 let mut cursor = transaction.cursor_mut();
                 while cursor.previous().wait()? {
+                    if cursor.key().is_some_and(|key| key.starts_with(b"r")) {
+                        continue;
+                    }
                     let length = cursor.value().wait()?.map_or(0, <[u8]>::len);
                     if !keeps(length, *divisor) {
                         cursor.delete().wait()?;
@@ -377,6 +418,7 @@ fn write(transaction: &mut Transaction, operations: &[Operation]) -> Result<()> 
             Operation::Put(key, length, first) => {
                 transaction.put(key, value(*length, *first)).wait()?;
             }
+            Operation::Set(key, bytes) => transaction.put(key, bytes).wait()?,
             Operation::Delete(key) => transaction.delete(key).wait()?,
             Operation::DeleteRange(low, end) => {
                 transaction
@@ -392,9 +434,28 @@ fn write(transaction: &mut Transaction, operations: &[Operation]) -> Result<()> 
     Ok(())
 }
 
+fn change_part(transaction: &mut Transaction, key: &[u8], change: &Change) -> Result<()> {
+    match *change {
+        Change::Stream(length, first) => {
+            let mut writer = transaction.value_writer(key)?;
+            for piece in value(length, first).chunks(700) {
+                writer.write(piece).wait()?;
+            }
+            writer.finish().wait()
+        }
+        Change::Overwrite(at, length, first) => {
+            let bytes = value(length, first);
+            transaction.write_at(key, at as u64, &bytes).wait()
+        }
+        Change::Extend(length, first) => transaction.append_to(key, &value(length, first)).wait(),
+        Change::Truncate(length) => transaction.truncate(key, length as u64).wait(),
+    }
+}
+
 fn gather(batch: &mut Batch, operation: &Operation) -> Result<()> {
     match operation {
         Operation::Put(key, length, first) => batch.put(key, value(*length, *first)).wait(),
+        Operation::Set(key, bytes) => batch.put(key, bytes).wait(),
         Operation::Delete(key) => batch.delete(key).wait(),
         Operation::DeleteRange(low, end) => {
             batch.delete_range(low.as_slice()..end.as_slice()).wait()
