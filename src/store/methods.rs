@@ -19,7 +19,17 @@ macro_rules! reading_methods {
 
         /// The values of some keys, in their order, all as of one moment. What is not in memory is
         /// read from the disk as many at a time as it can serve: on a slow one, much faster than
-        /// one after the other.
+        /// one after the other. Memory: all the values. Errors: those of [`get`](Self::get), at the
+        /// first key that has one.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("a", "1").wait()?;
+        /// let found = store.get_many(["a", "b"]).wait()?;
+        /// assert_eq!(found[0].as_deref(), Some(&b"1"[..]));
+        /// assert!(found[1].is_none());
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn get_many<K: AsRef<[u8]> + Send + Sync>(
             &self,
             keys: impl IntoIterator<Item = K>,
@@ -32,7 +42,16 @@ macro_rules! reading_methods {
 
         /// Lends the value of a key to a function; `None` if there is none. Nothing is copied or
         /// allocated when the value is in its leaf. The function should be short: memory that is
-        /// given up meanwhile is not reused before it returns.
+        /// given up meanwhile is not reused before it returns. Errors: those of [`get`](Self::get);
+        /// then the function was not called.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("k", "value").wait()?;
+        /// let first = store.get_with("k", |value| value[0]).wait()?;
+        /// assert_eq!(first, Some(b'v'));
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn get_with<K: AsRef<[u8]> + Send, R: Send>(
             &self,
             key: K,
@@ -46,7 +65,16 @@ macro_rules! reading_methods {
         }
 
         /// The bytes of a value from `offset` on, at most `length`, fewer at its end; `None` if the
-        /// key has none. Of a large value only the blocks that are asked for are read.
+        /// key has none. Of a large value only the blocks that are asked for are read: 32 KiB each.
+        /// Errors: those of [`get`](Self::get).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("large", vec![7; 1 << 20]).wait()?;
+        /// let part = store.get_part("large", (1 << 20) - 3, 10).wait()?;
+        /// assert_eq!(part.unwrap(), [7, 7, 7]);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn get_part<K: AsRef<[u8]> + Send>(
             &self,
             key: K,
@@ -79,7 +107,8 @@ macro_rules! reading_methods {
             )
         }
 
-        /// The length of the value of a key in bytes, without reading a large value.
+        /// The length of the value of a key in bytes, without reading a large value; `None` if there is
+        /// none. Costs a descent. Errors: those of [`get`](Self::get).
         pub fn value_length<K: AsRef<[u8]> + Send>(
             &self,
             key: K,
@@ -91,7 +120,8 @@ macro_rules! reading_methods {
             )
         }
 
-        /// Whether a key has a value.
+        /// Whether a key has a value. Costs a descent, and allocates nothing. Errors: those of
+        /// [`get`](Self::get).
         pub fn contains_key<K: AsRef<[u8]> + Send>(
             &self,
             key: K,
@@ -110,7 +140,7 @@ macro_rules! reading_methods {
             self.reader.range(low, high)
         }
 
-        /// All entries, from both ends.
+        /// All entries, from both ends. As [`range`](Self::range) of everything.
         pub fn iter(&self) -> $crate::store::Range<$life> {
             self.reader
                 .range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
@@ -153,7 +183,8 @@ macro_rules! reading_methods {
             self.reader.components(separator)
         }
 
-        /// The entry with the smallest key.
+        /// The entry with the smallest key, or `None` if there is none. Costs a descent. Errors: those
+        /// of [`get`](Self::get).
         pub fn first(
             &self,
         ) -> $crate::store::Operation<
@@ -163,7 +194,8 @@ macro_rules! reading_methods {
             $crate::store::Operation::new(async move { range.next_entry().await })
         }
 
-        /// The entry with the greatest key.
+        /// The entry with the greatest key, or `None` if there is none. Costs a descent. Errors: those
+        /// of [`get`](Self::get).
         pub fn last(
             &self,
         ) -> $crate::store::Operation<
@@ -188,7 +220,8 @@ macro_rules! reading_methods {
             })
         }
 
-        /// Whether there are no entries.
+        /// Whether there are no entries. Costs a descent, and looks at what is pending before the first
+        /// entry. Errors: `Corrupt`; `Io`.
         pub fn is_empty(
             &self,
         ) -> $crate::store::Operation<
@@ -200,7 +233,16 @@ macro_rules! reading_methods {
         }
 
         /// The exact number of entries of a range of keys. O(log n) where nothing is pending; see
-        /// [`len`](Self::len).
+        /// [`len`](Self::len). Errors: `Corrupt`; `Io`.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// for key in ["a", "b", "c"] {
+        ///     store.put(key, "…").wait()?;
+        /// }
+        /// assert_eq!(store.count("b"..).wait()?, 2);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn count(
             &self,
             range: impl $crate::store::KeyRange,
@@ -233,7 +275,19 @@ macro_rules! reading_methods {
             $crate::store::Operation::new(async move { self.reader.estimate(low, high).await })
         }
 
-        /// The entry that has exactly `rank` entries before it. O(log n) where nothing is pending.
+        /// The entry that has exactly `rank` entries before it; `None` if there are no more than `rank`.
+        /// O(log n) where nothing is pending; see [`len`](Self::len). Errors: those of
+        /// [`get`](Self::get).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// for key in ["a", "b", "c"] {
+        ///     store.put(key, "…").wait()?;
+        /// }
+        /// let (median, _) = store.nth(1).wait()?.unwrap();
+        /// assert_eq!(median, b"b");
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn nth(
             &self,
             rank: u64,
@@ -251,7 +305,9 @@ macro_rules! reading_methods {
 /// `durability` and a method `spill_if_large`.
 macro_rules! writing_methods {
     () => {
-        /// Puts a value. One that is too large for a leaf is written to the disk right away.
+        /// Puts a value. One that is too large for a leaf is written to the disk right away; others
+        /// cost a copy. Errors: `InvalidArgument` for a key of more than 32 KiB or a value of more
+        /// than 1 TiB; `StorageFull`; `ReadOnly`; `Closed`; `Poisoned`; `Io`.
         pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
             &mut self,
             key: K,
@@ -265,7 +321,8 @@ macro_rules! writing_methods {
             })
         }
 
-        /// Puts a value of a known length that a function fills in place.
+        /// Puts a value of a known length, in bytes, that a function fills in place; it is given zeros.
+        /// If the function panics, nothing has changed. Errors: those of [`put`](Self::put).
         pub fn put_reserved<K: AsRef<[u8]> + Send>(
             &mut self,
             key: K,
@@ -303,7 +360,8 @@ macro_rules! writing_methods {
             $crate::store::ValueWriter::within(&mut self.writes, key.as_ref())
         }
 
-        /// Deletes a key. No error if there is none.
+        /// Deletes a key. No error if there is none. Errors: those of [`put`](Self::put); a full disk is
+        /// no reason.
         pub fn delete<K: AsRef<[u8]> + Send>(
             &mut self,
             key: K,
@@ -316,7 +374,8 @@ macro_rules! writing_methods {
             })
         }
 
-        /// Deletes all keys of a range. O(1) here; the store does the work in the background.
+        /// Deletes all keys of a range. O(1) here; the store does the work in the background. Errors:
+        /// those of [`put`](Self::put); a full disk is no reason.
         pub fn delete_range(
             &mut self,
             range: impl $crate::store::KeyRange,
@@ -329,7 +388,9 @@ macro_rules! writing_methods {
             })
         }
 
-        /// Merges an operand into the value of a key, by an operator that was registered.
+        /// Merges an operand into the value of a key, by an operator that was registered. Does not look
+        /// what there is. Errors: those of [`put`](Self::put); `InvalidArgument` for an operand of more
+        /// than 64 KiB; `OperatorMissing`.
         pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
             &mut self,
             key: K,

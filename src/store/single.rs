@@ -35,7 +35,8 @@ impl Store {
         Operation::new(async move { self.put_single(key.as_ref(), value.as_ref()).await })
     }
 
-    /// Puts a value of a known length that a function fills in place, as a commit of its own.
+    /// Puts a value of a known length, in bytes, that a function fills in place, as a commit of its own.
+    /// It is given zeros; if it panics, nothing has changed. Errors: those of [`put`](Self::put).
     pub fn put_reserved<K: AsRef<[u8]> + Send>(
         &self,
         key: K,
@@ -95,7 +96,8 @@ impl Store {
         })
     }
 
-    /// Deletes a key, as a commit of its own. No error if there is none.
+    /// Deletes a key, as a commit of its own. No error if there is none. Does not look whether there is.
+    /// Errors: those of [`put`](Self::put); a full disk is no reason.
     pub fn delete<K: AsRef<[u8]> + Send>(
         &self,
         key: K,
@@ -104,7 +106,16 @@ impl Store {
     }
 
     /// Deletes all keys of a range, as a commit of its own. O(1) here; the store does the work in
-    /// the background.
+    /// the background. Errors: those of [`put`](Self::put); a full disk is no reason.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("2025/old", "…").wait()?;
+    /// store.put("2026/new", "…").wait()?;
+    /// store.delete_range(.."2026/").wait()?;
+    /// assert_eq!(store.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn delete_range(
         &self,
         range: impl KeyRange,
@@ -122,7 +133,10 @@ impl Store {
         })
     }
 
-    /// Merges an operand into the value of a key, as a commit of its own.
+    /// Merges an operand into the value of a key, as a commit of its own: see
+    /// [`MergeOperator`](crate::MergeOperator). Does not look what there is. Errors: those of
+    /// [`put`](Self::put); `InvalidArgument` for an operand of more than 64 KiB; `OperatorMissing` if the
+    /// operator is not registered with [`Options::merge_operator`](crate::Options::merge_operator).
     pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
         &self,
         key: K,
