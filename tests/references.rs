@@ -312,6 +312,31 @@ fn large_values_and_the_longest_keys_can_be_referred_to() -> Outcome {
 }
 
 #[test]
+fn changing_a_part_through_a_reference_leaves_the_target_alone() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let store = Store::create(directory.path().join("store"))?;
+    let large = vec![1; 300_000];
+    store.put("large", &large).wait()?;
+    store.put_reference("name", "large").wait()?;
+    store.checkpoint().wait()?;
+    store.write_at("name", 100_000, b"changed").wait()?;
+    let mut expected = large.clone();
+    expected[100_000..100_007].copy_from_slice(b"changed");
+    assert_eq!(store.get("name").wait()?.unwrap(), expected);
+    assert_eq!(store.get("large").wait()?.unwrap(), large);
+    // It has nothing of the other's.
+    store.delete("large").wait()?;
+    for _ in 0..3 {
+        store.put("room", &large).wait()?;
+        store.checkpoint().wait()?;
+    }
+    assert_eq!(store.get("name").wait()?.unwrap(), expected);
+    let summary = store.verify(|_| ControlFlow::Continue(())).wait()?;
+    assert_eq!((summary.damages, summary.leaks, summary.notes), (0, 0, 0));
+    Ok(())
+}
+
+#[test]
 fn operands_over_a_reference_change_what_it_gives_and_not_the_target() -> Outcome {
     let options = Options::new().merge_operator(Append);
     let store = options.open_disk(thunderhead::disk::MemoryDisk::new())?;
