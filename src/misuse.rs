@@ -88,6 +88,46 @@
 //! # Ok::<(), thunderhead::Error>(())
 //! ```
 //!
+//! # Nor can an attempt, which whoever tries it commits
+//!
+//! ```
+//! # let store = thunderhead::Store::in_memory()?;
+//! let mut transaction = store.begin().wait()?;
+//! transaction.subtree("users/").put("ann", "…").wait()?;
+//! transaction.commit().wait()?;
+//! let put = |mut attempt: thunderhead::Attempt| async move { attempt.put("k", "v").await };
+//! store.transact(put).wait()?;
+//! # Ok::<(), thunderhead::Error>(())
+//! ```
+//!
+//! ```compile_fail,E0507
+//! # let store = thunderhead::Store::in_memory()?;
+//! let commit = |attempt: thunderhead::Attempt| async move { attempt.commit().await.map(drop) };
+//! store.transact(commit).wait()?;
+//! # Ok::<(), thunderhead::Error>(())
+//! ```
+//!
+//! # A savepoint is kept or undone before its transaction is committed
+//!
+//! ```
+//! # let store = thunderhead::Store::in_memory()?;
+//! let mut transaction = store.begin().wait()?;
+//! let mut savepoint = transaction.savepoint();
+//! savepoint.put("k", "v").wait()?;
+//! savepoint.keep();
+//! transaction.commit().wait()?;
+//! # Ok::<(), thunderhead::Error>(())
+//! ```
+//!
+//! ```compile_fail,E0505
+//! # let store = thunderhead::Store::in_memory()?;
+//! let mut transaction = store.begin().wait()?;
+//! let mut savepoint = transaction.savepoint();
+//! transaction.commit().wait()?;
+//! savepoint.keep();
+//! # Ok::<(), thunderhead::Error>(())
+//! ```
+//!
 //! # What is lent goes back
 //!
 //! ```
