@@ -48,6 +48,7 @@
 //! | keys that stand for others | [`Store::put_reference`], [`Range::following`], [`ValueKind`] |
 //! | writing what depends on what is there | [`Store::insert`], [`Store::put_if_absent`], [`Store::compare_exchange`], [`Store::update`], [`Store::pop_first`], [`Store::retain_in`], [`Transaction::extract_if`] |
 //! | several writes and reads as one | [`Store::begin`], [`Store::transact`], [`Isolation`], [`Conflict`], [`Transaction::savepoint`], [`Store::begin_alone`] |
+//! | keeping others from a range of keys | [`Store::lock`], [`Transaction::lock`], [`RangeGuard`], [`LockMode`] |
 //! | what is committed, as it comes | [`Store::watch`], [`Watch`] |
 //! | keys and values of other types than bytes | [`typed`] |
 //! | versions | [`Snapshot`] |
@@ -107,9 +108,10 @@ pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
     Attempt, Batch, Change, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
     Exchanged, Extract, Isolation, KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options,
-    Pin, Prefix, Range, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction, Value,
-    ValueChunks, ValueKind, ValueReader, ValueWriter, Watch, Watched,
+    Pin, Prefix, Range, RangeGuard, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction,
+    Value, ValueChunks, ValueKind, ValueReader, ValueWriter, Watch, Watched,
 };
+pub use transaction::locks::LockMode;
 pub use tree::MergeOperator;
 
 /// The programs of the README.

@@ -43,11 +43,11 @@ impl Batch {
         Operation::new(async move {
             writes.core.wait_for_room().await?;
             if writes.inside.is_none() {
-                let inside = match writes.is_logged() {
-                    true => writes.core.gate.enter(Pass::Shared).await,
-                    false => writes.core.enter_alone().await,
+                let pass = match writes.is_logged() {
+                    true => Pass::Shared,
+                    false => Pass::Alone,
                 };
-                writes.inside = Some(inside);
+                writes.enter(pass).await?;
             }
             writes.commit(durability, None).await
         })
@@ -55,7 +55,7 @@ impl Batch {
 
     async fn spill_if_large(&mut self) -> Result<()> {
         if self.writes.inside.is_none() && self.writes.is_large() {
-            self.writes.inside = Some(self.writes.core.enter_alone().await);
+            self.writes.enter(Pass::Alone).await?;
         }
         self.writes.spill_if_large().await
     }
@@ -73,7 +73,12 @@ impl Store {
     /// An empty batch.
     pub fn batch(&self) -> Batch {
         Batch {
-            writes: Writes::new(&self.shared.core, None, self.reader.base.clone()),
+            writes: Writes::new(
+                &self.shared.core,
+                None,
+                self.reader.base.clone(),
+                self.party,
+            ),
             durability: self.durability,
         }
     }

@@ -286,6 +286,7 @@ impl Bulk {
             values: Vec::new(),
             urgency: Urgency::Emergency,
             elsewhere: Some(Box::new(elsewhere)),
+            locks: Vec::new(),
             validation: None,
             refused: None,
             inside,

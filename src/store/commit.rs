@@ -40,6 +40,7 @@ use crate::log::writer::{LogWriter, NeedChunk};
 use crate::snapshot::Version;
 use crate::space::{Owner, Urgency};
 use crate::trace::{self, Began};
+use crate::transaction::locks;
 use crate::tree::journal::Journal;
 
 /// The record buffers of one commit.
@@ -59,6 +60,12 @@ pub(super) struct Entry {
     pub(super) urgency: Urgency,
     /// The records are a mark: what was committed is in the tree already.
     pub(super) elsewhere: Option<Box<Elsewhere>>,
+    /// Locks that are held until it is published.
+    #[expect(
+        dead_code,
+        reason = "they are released with the entry, which is what they are for"
+    )]
+    pub(super) locks: Vec<locks::Owner>,
     /// What must not have changed, or it is refused.
     pub(super) validation: Option<Box<Validation>>,
     /// Why it was refused, the only one of its group.

@@ -198,6 +198,7 @@ impl Core {
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,
+            locks: Vec::new(),
             validation: None,
             refused: None,
             elsewhere: None,

@@ -19,6 +19,7 @@ use crate::format::{Address, Birth, PagePointer, SequenceNumber};
 use crate::log::writer::LogWriter;
 use crate::snapshot::{Version, View};
 use crate::trace;
+use crate::transaction::locks::LockTable;
 use crate::tree::pages::Pages;
 
 /// How many frozen journals may wait before those who commit wait for them.
@@ -63,6 +64,8 @@ pub(crate) struct Core {
     /// Held by those who change `current`, and while commits enter a journal and are published.
     pub(super) versions: Mutex<()>,
     pub(super) gate: Gate,
+    /// Who has locked which ranges.
+    pub(super) locks: LockTable,
     /// Recent commits, for transactions that are older.
     pub(super) history: History,
     pub(super) queue: Mutex<Queue>,
@@ -119,6 +122,7 @@ impl Core {
             pages,
             options,
             history,
+            locks: LockTable::new(),
             root_birth: AtomicU64::new(root_birth),
             current: ArcSwap::new(version),
             published: AtomicU64::new(published.0),

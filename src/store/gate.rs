@@ -146,6 +146,13 @@ pub(crate) struct Inside {
     pass: Pass,
 }
 
+impl Inside {
+    /// Whether nobody else is inside.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.pass == Pass::Alone
+    }
+}
+
 impl Drop for Inside {
     fn drop(&mut self) {
         let mut state = lock(&self.gate.state);

@@ -385,6 +385,7 @@ impl Core {
             values: Vec::new(),
             urgency: Urgency::Emergency,
             elsewhere: None,
+            locks: Vec::new(),
             validation: None,
             refused: None,
             inside: None,

@@ -18,6 +18,7 @@
 //! | `single`, `transaction`, `bulk` | writing, small and large |
 //! | `batch` | writing without a transaction |
 //! | `history`, `validation` | what was committed lately, and whether a transaction still may |
+//! | `lock` | locking ranges, and what commits do about that |
 //! | `transact`, `savepoint` | trying a transaction again, and undoing a part of one |
 //! | `modify` | writing what depends on what is there |
 //! | `writing`, `value_writer`, `splice`, `bases` | values written as they come, and parts of them |
@@ -44,6 +45,7 @@ mod history;
 mod job;
 mod key_range;
 mod levels;
+mod lock;
 mod maintenance;
 mod many;
 mod methods;
@@ -83,6 +85,7 @@ pub use cursor_mut::CursorMut;
 pub use estimate::Estimate;
 pub use key_range::{KeyRange, Prefix};
 pub use levels::Level;
+pub use lock::RangeGuard;
 pub use modify::{Exchanged, Extract};
 pub use operation::Operation;
 pub use options::{Durability, Isolation, Maintenance, Options};
@@ -109,6 +112,7 @@ use subtree::Base;
 use crate::disk::{MemoryDisk, block_on};
 use crate::error::{Error, Result};
 use crate::format::SequenceNumber;
+use crate::transaction::locks::OwnerId;
 
 /// An ordered map from byte strings to byte strings on a disk.
 ///
@@ -123,6 +127,8 @@ pub struct Store {
     shared: Arc<Shared>,
     reader: Reader,
     durability: Durability,
+    /// In whose name it writes: whose locks it passes.
+    party: Option<OwnerId>,
 }
 
 struct Shared {
@@ -148,6 +154,7 @@ impl Store {
             shared,
             reader,
             durability,
+            party: None,
         }
     }
 

@@ -19,8 +19,9 @@ use super::reader::{check_key, half_open};
 use super::transaction::check_operand;
 use crate::error::Result;
 use crate::format::SequenceNumber;
-use crate::format::record::{Record, Tag, USER_TREE, range_end_payload};
+use crate::format::record::{Record, Tag, USER_TREE, range_end_payload, read_range_end};
 use crate::space::Urgency;
+use crate::transaction::locks::Wanted;
 
 impl Store {
     /// Puts a value, as a commit of its own; gives its sequence.
@@ -192,7 +193,19 @@ impl Store {
         if !core.has_room() {
             Box::pin(core.wait_for_room()).await?;
         }
-        let inside = core.gate.enter(Pass::Shared).await;
+        let mut inside = core.gate.enter(Pass::Shared).await;
+        let mut locks = Vec::new();
+        if !core.locks.is_idle() {
+            let wanted = match tag {
+                Tag::DeleteRange => Wanted::Range(key, read_range_end(payload).unwrap_or_default()),
+                _ => Wanted::Key(key),
+            };
+            let meet = |party| core.locks.met(party, [wanted]);
+            let passed = core.pass_locks(inside, Pass::Shared, self.party, meet);
+            let (again, owner) = Box::pin(passed).await?;
+            inside = again;
+            locks.extend(owner);
+        }
         // It may have waited for a close, behind which nobody would sync it.
         core.check_open()?;
         let entry = Entry {
@@ -205,6 +218,7 @@ impl Store {
                 Urgency::Emergency
             },
             elsewhere: None,
+            locks,
             validation: None,
             refused: None,
             inside: Some(inside),

@@ -11,6 +11,7 @@ use super::Store;
 use super::bases::HeldBase;
 use super::operation::Operation;
 use super::reader::Reader;
+use super::transact::Attempt;
 use super::transaction::Transaction;
 use super::writing::Writing;
 use crate::error::{Error, Result};
@@ -181,8 +182,8 @@ fn checked(plan: Plan<'_>, length: u64) -> Result<Option<Splice<'_>>> {
     Ok(splice)
 }
 
-/// Changes of a part of a value: each a transaction of its own, which queues with the others and
-/// commits with the store's durability.
+/// Changes of a part of a value: each a transaction of its own, which is [tried again](Store::transact)
+/// when another commit was in the way, and commits with the store's durability.
 impl Store {
     /// Overwrites a part of a value: see [`Transaction::write_at`]. Gives the sequence of the
     /// commit.
@@ -201,9 +202,11 @@ impl Store {
         bytes: &'o [u8],
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'o, K>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            transaction.write_at(key, offset, bytes).await?;
-            transaction.commit().await
+            let key = key.as_ref();
+            let mut change =
+                |mut attempt: Attempt| async move { attempt.write_at(key, offset, bytes).await };
+            let changed = self.transact_once_or_more(&mut change).await;
+            changed.map(|(_, sequence)| sequence)
         })
     }
 
@@ -215,9 +218,11 @@ impl Store {
         bytes: &'o [u8],
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'o, K>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            transaction.append_to(key, bytes).await?;
-            transaction.commit().await
+            let key = key.as_ref();
+            let mut change =
+                |mut attempt: Attempt| async move { attempt.append_to(key, bytes).await };
+            let changed = self.transact_once_or_more(&mut change).await;
+            changed.map(|(_, sequence)| sequence)
         })
     }
 
@@ -228,9 +233,11 @@ impl Store {
         length: u64,
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'o, K>> {
         Operation::new(async move {
-            let mut transaction = self.begin().await?;
-            transaction.truncate(key, length).await?;
-            transaction.commit().await
+            let key = key.as_ref();
+            let mut change =
+                |mut attempt: Attempt| async move { attempt.truncate(key, length).await };
+            let changed = self.transact_once_or_more(&mut change).await;
+            changed.map(|(_, sequence)| sequence)
         })
     }
 }

@@ -11,6 +11,7 @@ use super::operation::Operation;
 use super::transaction::Transaction;
 use crate::disk::in_blocking_face;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::SequenceNumber;
 
 /// How often a transaction is tried beside others. After that it is alone, and cannot be refused.
 const ATTEMPTS_BESIDE_OTHERS: u32 = 8;
@@ -83,8 +84,9 @@ impl Store {
     ///
     /// It is tried up to 8 times beside others, who are let pass for a while after each, longer each
     /// time; and after that once [alone](Self::begin_alone), which cannot fail for others. So a
-    /// transaction that is always slower than those beside it has its turn, too, and
-    /// [`ErrorKind::Conflict`] is never what this gives. The function must not commit by other means
+    /// transaction that is always slower than those beside it has its turn, too. Deadlocks are tried
+    /// again likewise. [`ErrorKind::Conflict`] is what is left only where others have locked what it
+    /// wants to lock or to write even then. The function must not commit by other means
     /// and wait for that: in the last attempt it would wait for itself.
     ///
     /// Errors of the function end it; nothing is committed then. Dropping the future is as for
@@ -112,30 +114,39 @@ impl Store {
         T: Future<Output = Result<R>> + Send,
     {
         Operation::new(async move {
-            for attempt in 0.. {
-                let transaction = match attempt {
-                    ATTEMPTS_BESIDE_OTHERS => self.begin_alone().await?,
-                    _ => self.begin().await?,
-                };
-                let tried = try_once(transaction, &mut function).await;
-                match tried {
-                    Err(error)
-                        if error.kind() == ErrorKind::Conflict
-                            && attempt < ATTEMPTS_BESIDE_OTHERS => {}
-                    result => return result,
-                }
-                let seed = self.shared.core.history.next_number();
-                back_off(attempt, seed).await;
-            }
-            Err(Error::invalid("a transaction was tried without an end"))
+            let given = self.transact_once_or_more(&mut function).await;
+            given.map(|(given, _)| given)
         })
+    }
+
+    /// The same; gives the sequence of the commit, too.
+    pub(super) async fn transact_once_or_more<R, T: Future<Output = Result<R>>>(
+        &self,
+        function: &mut impl FnMut(Attempt) -> T,
+    ) -> Result<(R, SequenceNumber)> {
+        let mut attempt = 0;
+        loop {
+            let transaction = match attempt {
+                ATTEMPTS_BESIDE_OTHERS => self.begin_alone().await?,
+                _ => self.begin().await?,
+            };
+            match try_once(transaction, function).await {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Deadlock)
+                        && attempt < ATTEMPTS_BESIDE_OTHERS => {}
+                result => return result,
+            }
+            let seed = self.shared.core.history.next_number();
+            back_off(attempt, seed).await;
+            attempt += 1;
+        }
     }
 }
 
 async fn try_once<R, T: Future<Output = Result<R>>>(
     transaction: Transaction,
     function: &mut impl FnMut(Attempt) -> T,
-) -> Result<R> {
+) -> Result<(R, SequenceNumber)> {
     let back = Arc::new(Mutex::new(None));
     let attempt = Attempt {
         transaction: Some(transaction),
@@ -148,6 +159,6 @@ async fn try_once<R, T: Future<Output = Result<R>>>(
             "a transaction was kept by the function that ran in it: it cannot be committed",
         ));
     };
-    transaction.commit().await?;
-    Ok(given)
+    let sequence = transaction.commit().await?;
+    Ok((given, sequence))
 }

@@ -20,10 +20,11 @@ use super::validation::Validation;
 use super::writing::Writing;
 use super::{Store, reading_methods, writing_methods};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::record::{Tag, USER_TREE};
+use crate::format::record::{Tag, USER_TREE, read_range_end};
 use crate::format::{Address, SequenceNumber};
 use crate::snapshot::View;
 use crate::space::Urgency;
+use crate::transaction::locks::{self, LockRange, OwnerId, Wanted};
 use crate::transaction::{Overlay, OverlayMark, Ranges, Reads};
 
 /// The largest operand of a merge, in bytes.
@@ -96,12 +97,23 @@ pub(super) struct Writes {
     /// The last key that was appended, while nothing was written after it.
     appended: Option<Vec<u8>>,
     pub(super) inside: Option<Inside>,
+    /// In whose name it writes.
+    pub(super) party: Option<OwnerId>,
+    /// Who has what it locked itself.
+    pub(super) owner: Option<locks::Owner>,
+    /// What its commit had to wait for.
+    passed: Option<locks::Owner>,
     /// What the view adds to each key.
     pub(super) base: Base,
 }
 
 impl Writes {
-    pub(super) fn new(core: &Arc<Core>, inside: Option<Inside>, base: Base) -> Self {
+    pub(super) fn new(
+        core: &Arc<Core>,
+        inside: Option<Inside>,
+        base: Base,
+        party: Option<OwnerId>,
+    ) -> Self {
         Self {
             core: Arc::clone(core),
             overlay: Arc::new(Mutex::new(Overlay::new(USER_TREE))),
@@ -112,6 +124,9 @@ impl Writes {
             spills: 0,
             appended: None,
             inside,
+            party,
+            owner: None,
+            passed: None,
             base,
         }
     }
@@ -265,6 +280,7 @@ impl Writes {
 
     async fn spill(&mut self) -> Result<()> {
         self.check_whole()?;
+        self.check_locks()?;
         if self.bulk.is_none() {
             self.bulk = Some(Bulk::begin(&self.core).await?);
         }
@@ -322,6 +338,58 @@ impl Writes {
         }
     }
 
+    /// Enters the gate, when nobody else has locked what it writes.
+    pub(super) async fn enter(&mut self, pass: Pass) -> Result<()> {
+        let inside = match pass {
+            Pass::Shared => self.core.gate.enter(Pass::Shared).await,
+            Pass::Alone => self.core.enter_alone().await,
+        };
+        let meet = |party| self.met(party);
+        let passed = self.core.pass_locks(inside, pass, self.name(), meet);
+        let (inside, owner) = passed.await?;
+        self.inside = Some(inside);
+        self.passed = self.passed.take().or(owner);
+        Ok(())
+    }
+
+    /// Whose locks it passes.
+    fn name(&self) -> Option<OwnerId> {
+        self.owner.as_ref().map(locks::Owner::id).or(self.party)
+    }
+
+    /// Which of its writes others have locked.
+    fn met(&self, party: Option<OwnerId>) -> Vec<LockRange> {
+        if self.core.locks.is_idle() {
+            return Vec::new();
+        }
+        let overlay = lock(&self.overlay);
+        let wanted = overlay.records().map(|record| match record.tag {
+            Tag::DeleteRange => {
+                let end = read_range_end(record.payload).unwrap_or_default();
+                Wanted::Range(record.key, end)
+            }
+            _ => Wanted::Key(record.key),
+        });
+        self.core.locks.met(party, wanted)
+    }
+
+    /// Refuses what others have locked: who is alone must not wait for them.
+    fn check_locks(&self) -> Result<()> {
+        let party = self.passed.as_ref().map(locks::Owner::id).or(self.name());
+        let met = self.met(party);
+        let holder = met.first().and_then(|range| {
+            let wanted = Wanted::Range(range.low(), range.end());
+            self.core.locks.holder(party, wanted)
+        });
+        match holder {
+            None => Ok(()),
+            Some(holder) => Err(Error::new(
+                ErrorKind::Conflict,
+                format!("a transaction that is alone cannot wait for locks: {holder}"),
+            )),
+        }
+    }
+
     /// Whether there is nothing to commit.
     pub(super) fn is_empty(&self) -> bool {
         self.bulk.is_none() && lock(&self.overlay).is_empty()
@@ -347,6 +415,8 @@ impl Writes {
         } else {
             Urgency::Emergency
         };
+        // Who was inside from the beginning could not look then.
+        let alone = self.inside.as_ref().is_some_and(Inside::is_alone);
         self.check_whole()?;
         self.core.check_writable(self.grows)?;
         self.core.wait_for_room().await?;
@@ -364,6 +434,9 @@ impl Writes {
             };
             return core.run_job(work).await;
         }
+        if alone {
+            self.check_locks()?;
+        }
         let empty = Overlay::new(USER_TREE);
         let overlay = std::mem::replace(&mut *lock(&self.overlay), empty);
         if overlay.is_empty() {
@@ -377,6 +450,10 @@ impl Writes {
             elsewhere: None,
             validation,
             refused: None,
+            locks: [self.owner.take(), self.passed.take()]
+                .into_iter()
+                .flatten()
+                .collect(),
             inside: self.inside.take(),
         };
         self.core.commit(entry).await
@@ -454,10 +531,7 @@ impl Transaction {
     /// What must not have changed for the transaction to be committed.
     fn validation(&mut self, isolation: Isolation) -> Result<Option<Box<Validation>>> {
         let Some(since) = self.since.take() else {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                "the transaction was refused before: it can only be dropped",
-            ));
+            return Err(refused_before());
         };
         let ranges = match (isolation, self.reader.reads.take()) {
             (Isolation::Snapshot, _) => self.writes.keys(),
@@ -487,16 +561,16 @@ impl Transaction {
             if let (Some(validation), Some(was)) = (&mut validation, &was) {
                 validation.catch_up(&core, was).await?;
             }
-            let inside = core.gate.enter(Pass::Shared).await;
+            self.writes.enter(Pass::Shared).await?;
             // It may have waited for many commits.
             let kept = match &mut validation {
                 Some(validation) => validation.advance(&core)?,
                 None => true,
             };
             if kept {
-                self.writes.inside = Some(inside);
                 return Ok(validation);
             }
+            self.writes.inside = None;
         }
     }
 
@@ -513,15 +587,35 @@ impl Transaction {
         }
         let core = Arc::clone(&self.writes.core);
         core.check_writable(false)?;
-        let inside = core.enter_alone().await;
+        self.writes.enter(Pass::Alone).await?;
         // Reads go on with what is newest: with any isolation they have to agree with those before.
         let validation = self.validation(Isolation::Serializable)?;
         if let (Some(mut validation), Some(was)) = (validation, self.view()) {
             validation.catch_up(&core, &was).await?;
         }
         self.reader.fixed = Some(core.view());
-        self.writes.inside = Some(inside);
         Ok(())
+    }
+
+    /// Makes sure that a range, which it has locked, is as the transaction sees it.
+    pub(super) async fn rely_on(&mut self, range: &LockRange) -> Result<()> {
+        let core = Arc::clone(&self.writes.core);
+        let Some(since) = &self.since else {
+            return Err(refused_before());
+        };
+        let has_read = self.reader.reads.as_ref();
+        if has_read.is_none_or(|reads| lock(reads).is_empty()) {
+            let (view, since) = core.view_since();
+            self.reader.fixed = Some(view);
+            self.since = Some(since);
+            return Ok(());
+        }
+        let ranges = Ranges::of_range(range.low(), range.end());
+        let mut validation = Validation::new(ranges, core.since(since.sequence()));
+        match self.view() {
+            Some(was) => validation.catch_up(&core, &was).await,
+            None => Ok(()),
+        }
     }
 
     /// The greatest key of all, where it is known without looking.
@@ -561,6 +655,13 @@ impl Transaction {
     }
 }
 
+fn refused_before() -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "the transaction was refused before: it can only be dropped",
+    )
+}
+
 impl std::fmt::Debug for Transaction {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Transaction")
@@ -585,7 +686,8 @@ impl Store {
     }
 
     /// Begins a transaction that is alone: it waits until nobody else commits, and all who want to
-    /// commit wait until it is done; so it is never refused. For loading much data at once, of which
+    /// commit wait until it is done; so it is never refused but for writing what others have locked, for
+    /// whom it cannot wait. For loading much data at once, of which
     /// what comes in ascending order goes into the tree while it comes; and for what must not be tried
     /// twice. First come, first served.
     ///
@@ -605,7 +707,7 @@ impl Store {
     fn transaction(&self, view: View, inside: Option<Inside>) -> Transaction {
         let core = &self.shared.core;
         let base = self.reader.base.clone();
-        let writes = Writes::new(core, inside, base.clone());
+        let writes = Writes::new(core, inside, base.clone(), self.party);
         let reader = Reader {
             core: Arc::clone(core),
             fixed: Some(view),

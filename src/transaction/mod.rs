@@ -47,11 +47,6 @@
 //! crash leaves work to those who open the store.
 
 mod index;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "stores take it up in the next step"
-)]
 pub(crate) mod locks;
 mod newer;
 mod overlay;

@@ -270,6 +270,11 @@ impl Reads {
         self.bound();
     }
 
+    /// Whether nothing was asked for.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.items.is_empty() && self.open.iter().all(Option::is_none)
+    }
+
     fn bound(&mut self) {
         if self.list.memory_bytes() <= self.bytes_max {
             return;
@@ -308,6 +313,16 @@ impl Ranges {
         let mut list = List::default();
         keys.for_each(|key| list.push_point(key));
         list.normalize();
+        Self { list }
+    }
+
+    /// One range.
+    pub(crate) fn of_range(low: &[u8], end: Option<&[u8]>) -> Self {
+        let mut list = List::default();
+        list.push(
+            Bound::Included(low),
+            end.map_or(Bound::Unbounded, Bound::Excluded),
+        );
         Self { list }
     }
 

@@ -66,7 +66,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use future::Locking;
 pub(crate) use owner::{Owner, OwnerId};
 pub(crate) use range::{LockRange, Wanted};
 pub(crate) use table::{Blocker, LockTable};

@@ -263,11 +263,9 @@ fn step_lock<'o>(
         Poll::Ready(Ok(())) if free => {
             assert!(enough || !is_upgrade);
             model.note(&request);
-            return;
         }
         Poll::Ready(Err(error)) if error.kind() == ErrorKind::UpgradeRefused => {
             assert!(is_upgrade);
-            return;
         }
         answer => {
             assert!(!free && (enough || !is_upgrade));
@@ -295,8 +293,8 @@ fn settle_deadlocks(
         answers.pop();
         answers.push(last);
     }
-    for index in 0..answers.len() {
-        let Poll::Ready(Err(error)) = &answers[index] else {
+    for (index, answer) in answers.iter().enumerate() {
+        let Poll::Ready(Err(error)) = answer else {
             continue;
         };
         assert_eq!(error.kind(), ErrorKind::Deadlock);

@@ -16,13 +16,6 @@ pub(crate) struct OwnerId {
     pub(super) family: u64,
 }
 
-impl OwnerId {
-    /// The number by which messages name it.
-    pub(crate) fn number(self) -> u64 {
-        self.number
-    }
-}
-
 impl fmt::Display for OwnerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "owner {}", self.number)
@@ -42,6 +35,7 @@ impl Owner {
 
     /// Releases all its locks. It stays as old as it is, and may lock again: whoever tries again with
     /// the same owner is the youngest in a deadlock ever less often.
+    #[cfg(test)]
     pub(crate) fn release_all(&self) {
         self.shared.release_all(self.id);
     }

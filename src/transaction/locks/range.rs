@@ -55,11 +55,11 @@ impl LockRange {
         }
     }
 
-    pub(super) fn low(&self) -> &[u8] {
+    pub(crate) fn low(&self) -> &[u8] {
         &self.bytes[..self.low_bytes]
     }
 
-    pub(super) fn end(&self) -> End<'_> {
+    pub(crate) fn end(&self) -> End<'_> {
         self.end_at.map(|at| &self.bytes[at..])
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use super::{LockMode, LockRange, LockTable, Locking, Owner};
+use super::future::Locking;
+use super::{LockMode, LockRange, LockTable, Owner};
 use crate::error::Result;
 
 pub(super) use super::LockMode::{Exclusive, Shared};
