@@ -384,3 +384,39 @@ fn an_estimate_is_exact_where_nothing_is_pending_and_narrow_where_little_is() ->
     assert_eq!(store.estimate("b".."a").wait()?.entries, 0..=0);
     Ok(())
 }
+
+#[test]
+fn levels_are_what_verifying_counts() -> Outcome {
+    let options = Options::new().settings(thunderhead::format::Settings::tiny());
+    let options = options.maintenance(thunderhead::Maintenance::Caller);
+    let store = options.open_disk(thunderhead::disk::MemoryDisk::new())?;
+    assert_eq!(store.levels().wait()?, []);
+    let quick = store.with_durability(Durability::Deferred);
+    for number in 0..900u32 {
+        let key = format!("{:04}", number * 7919 % 1000);
+        match number % 5 {
+            0 => quick.delete(key).wait()?,
+            _ => quick.put(key, "a value").wait()?,
+        };
+    }
+    let verified = store.verify(|_| ControlFlow::Continue(())).wait()?.user;
+    let levels = store.levels().wait()?;
+    let sum = |of: fn(&thunderhead::Level) -> u64| levels.iter().map(of).sum::<u64>();
+    assert_eq!(levels.len(), verified.levels as usize);
+    assert_eq!(levels[0].nodes, verified.leaves);
+    assert_eq!(levels[0].entries, verified.entries);
+    assert_eq!(
+        sum(|level| level.nodes),
+        verified.leaves + verified.interior_nodes
+    );
+    assert_eq!(sum(|level| level.slices), verified.slices);
+    assert_eq!(sum(|level| level.pending), verified.unresolved);
+    let bytes = sum(|level| level.node_bytes + level.slice_bytes);
+    assert_eq!(bytes, verified.page_bytes);
+    assert!(
+        levels
+            .iter()
+            .all(|level| level.fill > 0.0 && level.fill <= 1.0)
+    );
+    Ok(())
+}

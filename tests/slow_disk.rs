@@ -9,13 +9,40 @@ use thunderhead::disk::{Buffer, DiskModel, MemoryDisk, Page, Properties, Release
 use thunderhead::format::{Address, Extent, RootVersion};
 use thunderhead::{Options, Result, Store};
 
-/// Counts how many reads are under way at once. Each goes on when it has been polled a few times,
+/// How often a read is polled before it goes on: what it takes, in a time that polls measure.
+const READ_POLLS: u64 = 20;
+
+/// Counts how many reads are under way at once. Each goes on when it has been polled some times,
 /// which others have a chance to use.
 #[derive(Clone)]
 struct SlowDisk {
     memory: MemoryDisk,
     reading: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
+    bytes: Arc<AtomicUsize>,
+    most_bytes: Arc<AtomicUsize>,
+    reads: Arc<AtomicUsize>,
+}
+
+/// A read that is under way.
+struct UnderWay<'d>(&'d SlowDisk, usize);
+
+impl<'d> UnderWay<'d> {
+    fn new(disk: &'d SlowDisk, bytes: usize) -> Self {
+        let now = disk.reading.fetch_add(1, Ordering::SeqCst) + 1;
+        disk.most.fetch_max(now, Ordering::SeqCst);
+        let now = disk.bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        disk.most_bytes.fetch_max(now, Ordering::SeqCst);
+        disk.reads.fetch_add(1, Ordering::SeqCst);
+        Self(disk, bytes)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.reading.fetch_sub(1, Ordering::SeqCst);
+        self.0.bytes.fetch_sub(self.1, Ordering::SeqCst);
+    }
 }
 
 impl DiskModel for SlowDisk {
@@ -26,9 +53,8 @@ impl DiskModel for SlowDisk {
     }
 
     async fn read(&self, at: Address, into: Buffer) -> Result<Buffer> {
-        let now = self.reading.fetch_add(1, Ordering::SeqCst) + 1;
-        self.most.fetch_max(now, Ordering::SeqCst);
-        for _ in 0..20 {
+        let _under_way = UnderWay::new(self, into.len());
+        for _ in 0..READ_POLLS {
             let mut polled = false;
             std::future::poll_fn(|context| {
                 if std::mem::replace(&mut polled, true) {
@@ -39,7 +65,6 @@ impl DiskModel for SlowDisk {
             })
             .await;
         }
-        self.reading.fetch_sub(1, Ordering::SeqCst);
         self.memory.read(at, into).await
     }
 
@@ -80,6 +105,9 @@ impl SlowDisk {
             memory: MemoryDisk::new(),
             reading: Arc::default(),
             most: Arc::default(),
+            bytes: Arc::default(),
+            most_bytes: Arc::default(),
+            reads: Arc::default(),
         };
         let store = Options::new().open_disk(disk.clone())?;
         let mut batch = store.batch();
@@ -189,5 +217,132 @@ fn a_cursor_whose_step_was_dropped_goes_on_both_ways() -> std::result::Result<()
         }
     }
     assert!(dropped > 100 && done > 100, "{dropped} dropped, {done} not");
+    Ok(())
+}
+
+/// Drives a future to its end, and counts how often that takes a poll: its time.
+fn polls<F: Future>(future: F) -> (F::Output, u64) {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut polls = 0;
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return (output, polls);
+        }
+        polls += 1;
+    }
+}
+
+/// Ways to go over all of a store.
+#[derive(Clone, Copy, Debug)]
+enum Scan {
+    Range,
+    RangeBack,
+    Cursor,
+    CursorBack,
+}
+
+/// Goes over all of a store; counts the entries.
+async fn scan(store: &Store, scan: Scan) -> Result<u32> {
+    let mut count = 0;
+    let mut range = store.range(..);
+    let mut cursor = store.cursor();
+    loop {
+        let wanted = match scan {
+            Scan::Range | Scan::Cursor => count,
+            Scan::RangeBack | Scan::CursorBack => ENTRIES - 1 - count.min(ENTRIES - 1),
+        };
+        let is_wanted = |found: &[u8]| assert_eq!(found, key(wanted).as_bytes());
+        let found = match scan {
+            Scan::Range => range.next_key_with(is_wanted).await?.is_some(),
+            Scan::RangeBack => range.next_back_key_with(is_wanted).await?.is_some(),
+            Scan::Cursor => cursor.next().await?,
+            Scan::CursorBack => cursor.previous().await?,
+        };
+        cursor.key().iter().for_each(|key| is_wanted(key));
+        if !found {
+            return Ok(count);
+        }
+        count += 1;
+    }
+}
+
+const ENTRIES: u32 = 20_000;
+
+#[test]
+fn a_scan_reads_ahead_within_its_memory() -> std::result::Result<(), Box<dyn Error>> {
+    const AHEAD_BYTES: usize = 80 << 10;
+    let disk = SlowDisk::filled(ENTRIES)?;
+    for kind in [Scan::Range, Scan::RangeBack, Scan::Cursor, Scan::CursorBack] {
+        let mut figures = Vec::new();
+        for bytes in [0, AHEAD_BYTES] {
+            let options = Options::new().readahead_bytes(bytes);
+            let store = options.open_disk(disk.clone())?;
+            let counters = [&disk.most, &disk.most_bytes, &disk.reads];
+            for counter in counters {
+                counter.store(0, Ordering::SeqCst);
+            }
+            let (count, time) = polls(scan(&store, kind));
+            assert_eq!(count?, ENTRIES, "{kind:?}");
+            let [most, most_bytes, reads] = counters.map(|counter| counter.load(Ordering::SeqCst));
+            figures.push((time, most, most_bytes, reads));
+            // What is in memory is asked for by nobody.
+            let (count, time) = polls(scan(&store, kind));
+            assert_eq!((count?, time), (ENTRIES, 0), "{kind:?}");
+            assert_eq!(disk.reads.load(Ordering::SeqCst), reads);
+        }
+        let [(slow, alone, _, needed), (quick, most, most_bytes, reads)] = figures[..] else {
+            unreachable!("two runs")
+        };
+        assert_eq!(alone, 1, "{kind:?}");
+        assert_eq!(slow, needed as u64 * READ_POLLS, "{kind:?}");
+        assert!((4..=8).contains(&most), "{kind:?}: {most} at once");
+        assert!(
+            most_bytes <= AHEAD_BYTES,
+            "{kind:?}: {most_bytes} bytes under way"
+        );
+        assert_eq!(reads, needed, "{kind:?}: nothing is read in vain");
+        assert!(
+            quick * 3 < slow,
+            "{kind:?}: {quick} polls instead of {slow}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn short_ranges_read_nothing_ahead() -> std::result::Result<(), Box<dyn Error>> {
+    let disk = SlowDisk::filled(ENTRIES)?;
+    let mut reads = Vec::new();
+    for bytes in [0, 1 << 20] {
+        let store = Options::new()
+            .readahead_bytes(bytes)
+            .open_disk(disk.clone())?;
+        let before = disk.reads.load(Ordering::SeqCst);
+        for number in (0..ENTRIES).step_by(1000) {
+            let range = store.range(key(number)..key(number + 10));
+            assert_eq!(range.count(), 10);
+        }
+        // Longer than a leaf or two, but with an end.
+        assert_eq!(store.range(key(500)..key(900)).rev().count(), 400);
+        reads.push(disk.reads.load(Ordering::SeqCst) - before);
+    }
+    assert_eq!(reads[0], reads[1]);
+    Ok(())
+}
+
+#[test]
+fn a_scan_that_is_dropped_leaves_no_reads_behind() -> std::result::Result<(), Box<dyn Error>> {
+    let disk = SlowDisk::filled(ENTRIES)?;
+    let store = Options::new()
+        .readahead_bytes(1 << 20)
+        .open_disk(disk.clone())?;
+    let mut range = store.iter();
+    while disk.reading.load(Ordering::SeqCst) < 6 {
+        let _ = poll_a_little(range.next_entry(), 1);
+    }
+    drop(range);
+    assert_eq!(disk.reading.load(Ordering::SeqCst), 0);
+    assert_eq!(store.iter().count(), ENTRIES as usize);
     Ok(())
 }

@@ -21,6 +21,9 @@ pub struct Properties {
     pub sector_bytes: u32,
     /// How many reads in flight at once the disk makes good use of.
     pub concurrency: usize,
+    /// Reads take so long, a tenth of a millisecond or more, that a scan should have several under
+    /// way: see [`Options::readahead_bytes`](crate::Options::readahead_bytes).
+    pub slow_reads: bool,
     /// The bytes that all segments together can hold, if there is a limit that is known.
     pub capacity_bytes: Option<u64>,
     /// Whether the disk refuses every write.
@@ -34,6 +37,7 @@ impl Properties {
             segment_bytes,
             sector_bytes: 512,
             concurrency: 1,
+            slow_reads: false,
             capacity_bytes: None,
             read_only: false,
         }

@@ -130,6 +130,7 @@ impl Examiner<'_> {
             store: self.root.store,
             settings: self.root.settings,
             operators: Operators::default(),
+            readahead_bytes: 0,
         };
         let root = self.root;
         Version::new(

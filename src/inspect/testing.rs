@@ -65,6 +65,7 @@ impl Fixture {
                 store: STORE,
                 settings,
                 operators,
+                readahead_bytes: 0,
             },
             root: RootRecord {
                 store: STORE,

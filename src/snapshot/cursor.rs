@@ -18,6 +18,7 @@ use crate::cache::{Handle, pin, prefetch_bytes};
 use crate::error::Result;
 use crate::format::PagePointer;
 use crate::format::record::Tag;
+use crate::tree::ahead::Upcoming;
 use crate::tree::journal::JournalPosition;
 use crate::tree::key_buffer::KeyBuffer;
 use crate::tree::merge::needs_below;
@@ -242,6 +243,16 @@ impl Cursor {
         key
     }
 
+    /// After a step that needs a page: finds what the next ones will need, as far as a bound.
+    pub(crate) fn find_upcoming(&self, over: &Layered, far: Bound<&[u8]>, upcoming: &mut Upcoming) {
+        let version = over.version();
+        let root = (&version.root, &version.root_hint);
+        let direction = self.place.direction;
+        let seek = leaf_of(direction, &self.start);
+        let forward = direction == Direction::Forward;
+        upcoming.find(version.pages(), root, seek, forward, far, &pin());
+    }
+
     /// Goes to the next entry.
     #[inline]
     pub(crate) fn step(&mut self, over: &Layered) -> Result<Stop> {
@@ -303,12 +314,7 @@ impl Cursor {
     fn enter(&mut self, over: &Layered) -> Result<Option<(PagePointer, Expect)>> {
         let guard = pin();
         let direction = self.place.direction;
-        let seek = match (direction, &self.start) {
-            (Direction::Forward, Start::Outermost) => Seek::Of(&[]),
-            (Direction::Backward, Start::Outermost) => Seek::Last,
-            (_, Start::At(key)) | (Direction::Forward, Start::Past(key)) => Seek::Of(key),
-            (Direction::Backward, Start::Past(key)) => Seek::Before(key),
-        };
+        let seek = leaf_of(direction, &self.start);
         let version = over.version();
         let pages = version.pages();
         let reach = match reach(pages, &version.root, &version.root_hint, seek, &guard)? {
@@ -560,6 +566,16 @@ impl Direction {
             Self::Forward => at,
             Self::Backward => at - 1,
         }
+    }
+}
+
+/// The leaf where a cursor is to begin.
+fn leaf_of(direction: Direction, start: &Start) -> Seek<'_> {
+    match (direction, start) {
+        (Direction::Forward, Start::Outermost) => Seek::Of(&[]),
+        (Direction::Backward, Start::Outermost) => Seek::Last,
+        (_, Start::At(key)) | (Direction::Forward, Start::Past(key)) => Seek::Of(key),
+        (Direction::Backward, Start::Past(key)) => Seek::Before(key),
     }
 }
 

@@ -5,13 +5,14 @@
 //! so that a step that failed, or was dropped half-way, leaves a place from which any other goes on.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
+use super::ahead::Ahead;
 use super::gate::lock;
 use super::operation::Operation;
 use super::reader::Noting;
@@ -19,9 +20,12 @@ use super::subtree::{Base, Bounds};
 use super::value::ValueKind;
 use crate::cache::Handle;
 use crate::error::Result;
+use crate::format::PagePointer;
 use crate::format::record::Tag;
 use crate::snapshot::{Cursor as Walk, Direction, Layered, Start, Stop};
 use crate::transaction::Reads;
+use crate::tree::ahead::Upcoming;
+use crate::tree::pages::Expect;
 
 /// Where a cursor stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub struct Cursor<'r> {
     place: Place,
     /// The value of the entry, where it had to be loaded.
     value: Option<Bytes>,
+    /// What is read ahead of it, on a slow disk.
+    ahead: Option<Box<Ahead>>,
     /// Pages that a step asked for stay in memory until it is done, however small the cache.
     loaded: Vec<Handle>,
     /// Where a transaction notes how far it went.
@@ -116,6 +122,7 @@ impl Cursor<'_> {
             walk: Box::new(Walk::new(Direction::Forward, Start::Outermost)),
             place: Place::Nowhere,
             value: None,
+            ahead: None,
             loaded: Vec::new(),
             noted,
             borrowed: PhantomData,
@@ -268,6 +275,8 @@ impl Cursor<'_> {
                 Start::Past(key) => Bound::Excluded(key.clone()),
             });
         }
+        // What is under way is not where it goes next.
+        self.ahead = None;
         self.walk.restart(direction, start);
     }
 
@@ -358,13 +367,35 @@ impl Cursor<'_> {
                     break;
                 }
                 Stop::Need(pointer, expect) => {
-                    let page = self.over.version().pages().load(&pointer, expect).await?;
+                    let page = self.load(pointer, expect).await?;
                     self.loaded.push(page);
                 }
             }
         }
         self.loaded.clear();
         Ok(self.place == Place::Entry)
+    }
+
+    /// Reads a page that the walk needs, and has those read that come after it.
+    async fn load(&mut self, pointer: PagePointer, expect: Expect) -> Result<Handle> {
+        let pages = Arc::clone(self.over.version().pages());
+        if pages.readahead_bytes == 0 {
+            return pages.load(&pointer, expect).await;
+        }
+        let direction = self.walk.direction();
+        let far = match direction {
+            Direction::Forward => &self.bounds.1,
+            Direction::Backward => &self.bounds.0,
+        };
+        let far = far.as_ref().map(Vec::as_slice);
+        poll_fn(|context| {
+            let mut ahead = Ahead::of(&mut self.ahead, direction);
+            let find = |upcoming: &mut Upcoming| self.walk.find_upcoming(&self.over, far, upcoming);
+            let polled = ahead.poll_page(&pages, (pointer, expect), find, context);
+            self.ahead = Some(ahead);
+            polled
+        })
+        .await
     }
 
     /// Whether the walk, which began inside the bounds, is still there.

@@ -12,6 +12,7 @@
 //! | `reader`, `many`, `range`, `key_range`, `snapshot`, `value` | reading |
 //! | `estimate` | what is told without looking closely |
 //! | `cursor`, `cursor_mut` | going to and fro among the entries, and editing there |
+//! | `ahead` | what scans of slow disks read before they need it |
 //! | `subtree` | all of these narrowed to the keys with a prefix |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
 //! | `operation` | what every call returns: to be awaited or waited for |
@@ -30,6 +31,7 @@
 //! | `verify`, `statistics`, `levels` | looking at a store |
 //! | `signal`, `random` | what the others need: waking each other, and salts |
 
+mod ahead;
 mod bases;
 mod batch;
 mod bulk;

@@ -278,7 +278,9 @@ pub(super) fn make_pages(
         }
     };
     let space = Space::open(disk.properties(), segments, Box::new(loader))?;
+    let readahead_bytes = options.readahead_bytes_on(disk.properties());
     let pages = Arc::new(Pages {
+        readahead_bytes,
         frames: FrameTable::new(options.cache_bytes),
         disk,
         space,

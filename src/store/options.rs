@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Store;
-use crate::disk::{Disk, DiskModel, FileDiskOptions, block_on};
+use crate::disk::{Disk, DiskModel, FileDiskOptions, Properties, block_on};
 use crate::error::{Error, Result};
 use crate::format::Settings;
 use crate::tree::MergeOperator;
 use crate::tree::merge::Operators;
+
+/// What a scan reads ahead on slow disks, and the greatest share of the cache that it may be.
+const READAHEAD_BYTES: usize = 1 << 20;
+const READAHEAD_SHARE: usize = 8;
 
 /// A journal has this share of the cache's bytes at most, or so many bytes: below that, a commit of
 /// usual size would not fit.
@@ -89,6 +93,7 @@ pub struct Options {
     pub(crate) durability: Durability,
     pub(crate) maintenance: Maintenance,
     pub(crate) reserve_bytes: Option<u64>,
+    readahead_bytes: Option<usize>,
     pub(crate) settings: Settings,
     pub(crate) operators: Operators,
     pub(crate) files: FileDiskOptions,
@@ -115,6 +120,7 @@ impl Options {
             durability: Durability::default(),
             maintenance: Maintenance::default(),
             reserve_bytes: None,
+            readahead_bytes: None,
             settings: Settings::default(),
             operators: Operators::default(),
             files: FileDiskOptions::default(),
@@ -184,6 +190,28 @@ impl Options {
     pub fn reserve_bytes(mut self, bytes: u64) -> Self {
         self.reserve_bytes = Some(bytes);
         self
+    }
+
+    /// How many bytes of pages a range or a cursor may read ahead, once it had to wait for the disk
+    /// twice: that many at a time as the disk serves at once, in memory of the cache. 0: nothing.
+    /// Large values are not read ahead. Default: 1 MiB on disks that say that
+    /// [their reads are slow](crate::disk::Properties::slow_reads), on others nothing. At most an
+    /// eighth of [`Self::cache_bytes`] is used.
+    ///
+    /// Files read ahead only if this is set: for those on a network, or on disks that turn.
+    pub fn readahead_bytes(mut self, bytes: usize) -> Self {
+        self.readahead_bytes = Some(bytes);
+        self
+    }
+
+    /// How much scans read ahead on a disk.
+    pub(super) fn readahead_bytes_on(&self, disk: &Properties) -> usize {
+        let default = if disk.slow_reads { READAHEAD_BYTES } else { 0 };
+        let most = self.cache_bytes / READAHEAD_SHARE;
+        match disk.concurrency {
+            0 | 1 => 0,
+            _ => self.readahead_bytes.unwrap_or(default).min(most),
+        }
     }
 
     /// The shape of pages and journals of a store that is created. One that exists keeps its own.

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures::Stream;
 
+use super::ahead::Ahead;
 use super::gate::lock;
 use super::operation::Operation;
 use super::reader::Noting;
@@ -18,9 +19,12 @@ use super::value::{Entry, Value, ValueKind};
 use crate::cache::Handle;
 use crate::disk::block_on;
 use crate::error::Result;
+use crate::format::PagePointer;
 use crate::format::record::Tag;
 use crate::snapshot::{Cursor, Direction, Layered, Start, Stop, load_value, target_of};
 use crate::transaction::Reads;
+use crate::tree::ahead::Upcoming;
+use crate::tree::pages::{Expect, Pages};
 
 /// What a stream waits for.
 enum Loaded {
@@ -117,6 +121,8 @@ pub struct Range<'r> {
     held: [bool; 2],
     /// What the front waits for.
     loading: Option<Loading>,
+    /// What is read ahead of an end, on a slow disk.
+    ahead: Option<Box<Ahead>>,
     /// Pages that a step asked for stay in memory until it is done, however small the cache.
     loaded: Vec<Handle>,
     /// An error was given: to those who iterate, that is the end.
@@ -155,6 +161,7 @@ impl<'r> Range<'r> {
             back: None,
             held: [false; 2],
             loading: None,
+            ahead: None,
             loaded: Vec::new(),
             failed: false,
             finished: false,
@@ -231,6 +238,7 @@ impl<'r> Range<'r> {
         self.back = None;
         self.held = [false; 2];
         self.loading = None;
+        self.ahead = None;
     }
 
     #[inline]
@@ -266,6 +274,12 @@ impl<'r> Range<'r> {
                 Stop::End => return Poll::Ready(Ok(None)),
                 Stop::Need(pointer, expect) => {
                     let pages = Arc::clone(self.over.version().pages());
+                    if pages.readahead_bytes > 0 {
+                        let need = (pointer, expect);
+                        let page = ready!(self.poll_ahead(direction, &pages, need, context))?;
+                        self.loaded.push(page);
+                        continue;
+                    }
                     *loading = Some(Box::pin(async move {
                         pages.load(&pointer, expect).await.map(Loaded::Page)
                     }));
@@ -293,6 +307,31 @@ impl<'r> Range<'r> {
             self.held[direction as usize] = false;
             return Poll::Ready(Ok(result));
         }
+    }
+
+    /// Waits for a page that an end needs, and has those read that come after it.
+    #[cold]
+    fn poll_ahead(
+        &mut self,
+        direction: Direction,
+        pages: &Arc<Pages>,
+        need: (PagePointer, Expect),
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Handle>> {
+        let (cursor, other, other_bound) = match direction {
+            Direction::Forward => (&self.front, &self.back, &self.high),
+            Direction::Backward => (&self.back, &self.front, &self.low),
+        };
+        let far = limit(other, self.held[1 - direction as usize], other_bound);
+        let find = |upcoming: &mut Upcoming| {
+            if let Some(cursor) = cursor {
+                cursor.find_upcoming(&self.over, far, upcoming);
+            }
+        };
+        let mut ahead = Ahead::of(&mut self.ahead, direction);
+        let polled = ahead.poll_page(pages, need, find, context);
+        self.ahead = Some(ahead);
+        polled
     }
 
     #[cold]

@@ -59,6 +59,7 @@
 //! | [`pages`] | from a pointer to a page that was verified and checked |
 //! | [`search`] | finding one key, without I/O |
 //! | [`reach`], [`key_buffer`] | a leaf with everything that is pending for it, and its keys, for cursors |
+//! | [`ahead`] | which pages a scan will need next and has not in memory |
 //! | [`journal`] | the root journal, in memory |
 //! | `frozen`, [`operation`], `batches` | from a journal to a batch, and batches on their way down |
 //! | [`merge`] | merge operands |
@@ -67,6 +68,7 @@
 //! | [`expand`] | what a dropped subtree consists of, step by step |
 //! | [`relocate`] | moving pages out of segments that are to be given back |
 
+pub(crate) mod ahead;
 mod batches;
 mod build;
 pub(crate) mod expand;

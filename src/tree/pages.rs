@@ -46,6 +46,8 @@ pub(crate) struct Pages {
     pub(crate) store: StoreId,
     pub(crate) settings: Settings,
     pub(crate) operators: Operators,
+    /// How much a scan may read ahead. 0: nothing.
+    pub(crate) readahead_bytes: usize,
 }
 
 impl Pages {

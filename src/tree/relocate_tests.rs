@@ -130,6 +130,7 @@ impl Fixture {
                 store: StoreId([1; 16]),
                 settings,
                 operators,
+                readahead_bytes: 0,
             }),
             root: PagePointer::NOTHING,
             birth: Birth(0),

@@ -61,6 +61,7 @@ impl Kind {
             })
             .checkpoint_log_bytes([4 << 10, 64 << 10, 1 << 20][random.usize(..3)])
             .transaction_bytes([64 << 10, 64 << 20][random.usize(..2)])
+            .readahead_bytes([0, 40 << 10][(seed / 2 % 2) as usize])
             .merge_operator(Append)
             .merge_operator(Last);
         let segment_bytes = match tiny {
