@@ -42,6 +42,8 @@ pub enum ErrorKind {
     Fenced,
     /// A merge operator that the data needs is not registered.
     OperatorMissing,
+    /// A value is compressed by a codec whose feature this build lacks; the message names it.
+    CodecMissing,
     /// The caller asked for the work to be stopped.
     Cancelled,
     /// What is stored is not of the type as which it is read.

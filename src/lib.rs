@@ -113,6 +113,7 @@ pub use store::{
 };
 pub use transaction::locks::LockMode;
 pub use tree::MergeOperator;
+pub use value::Compression;
 
 /// The programs of the README.
 #[cfg(doctest)]

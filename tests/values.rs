@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use thunderhead::disk::{Buffer, DiskModel, MemoryDisk, Page, Properties, Release, Roots};
 use thunderhead::format::{Address, Extent, RootVersion, SequenceNumber};
 use thunderhead::inspect::{Event, Severity};
-use thunderhead::{ErrorKind, Maintenance, Options, Result, Store};
+use thunderhead::{Compression, ErrorKind, Maintenance, Options, Result, Store};
 
 fn content(seed: u64, length: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(seed);
@@ -278,11 +278,20 @@ fn changing_a_part_costs_the_part_and_a_path() {
 /// checkpoints, compaction, large transactions, reopening.
 #[test]
 fn changed_values_keep_their_space_in_order() {
+    let compressions = [
+        Compression::None,
+        #[cfg(feature = "lz4")]
+        Compression::Lz4,
+        #[cfg(feature = "zstd")]
+        Compression::Zstd { level: 3 },
+    ];
     for seed in 0..12 {
         let mut random = fastrand::Rng::with_seed(seed);
         let disk = MemoryDisk::new().with_segment_bytes(4 << 20);
+        let compression = compressions[seed as usize % compressions.len()];
         let open = || {
             options()
+                .compression(compression)
                 .transaction_bytes(64 << 10)
                 .open_disk(disk.clone())
                 .unwrap()
@@ -302,7 +311,11 @@ fn changed_values_keep_their_space_in_order() {
                         let key = format!("value {number}");
                         let value = &mut own[number];
                         let length = value.as_ref().map_or(0, Vec::len);
-                        let bytes = content(step, [10, 5000, 70_000, 400_000][random.usize(..4)]);
+                        let new_bytes = [10, 5000, 70_000, 400_000][random.usize(..4)];
+                        let mut bytes = content(step, new_bytes);
+                        // Some of it compresses.
+                        let from = random.usize(..new_bytes);
+                        bytes[from..].fill(step as u8);
                         match random.u8(..8) {
                             0 => {
                                 let mut writer = transaction.value_writer(&key).unwrap();

@@ -131,6 +131,7 @@ impl Examiner<'_> {
             settings: self.root.settings,
             operators: Operators::default(),
             readahead_bytes: 0,
+            compression: Default::default(),
         };
         let root = self.root;
         Version::new(

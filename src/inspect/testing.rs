@@ -66,6 +66,7 @@ impl Fixture {
                 settings,
                 operators,
                 readahead_bytes: 0,
+                compression: Default::default(),
             },
             root: RootRecord {
                 store: STORE,

@@ -495,6 +495,7 @@ fn logged(seed: u64) -> (Fixture, Extent, Extent) {
     write(&fixture.disk, extent.address, &[6; 300]);
     let birth = fixture.root.birth;
     let value = crate::value::OffTree {
+        codec: Default::default(),
         length: 300,
         disk_bytes: 512,
         root: crate::value::ExtentPointer {

@@ -77,6 +77,7 @@ impl Fixture {
                 settings,
                 operators,
                 readahead_bytes: 0,
+                compression: Default::default(),
             }),
             root: PagePointer::NOTHING,
             birth: Birth(0),

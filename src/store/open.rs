@@ -287,6 +287,7 @@ pub(super) fn make_pages(
         store,
         settings,
         operators: options.operators.clone(),
+        compression: options.compression,
     });
     shared.get_or_init(|| Arc::downgrade(&pages));
     Ok(pages)

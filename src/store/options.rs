@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::Settings;
 use crate::tree::MergeOperator;
 use crate::tree::merge::Operators;
+use crate::value::Compression;
 
 /// What a scan reads ahead on slow disks, and the greatest share of the cache that it may be.
 const READAHEAD_BYTES: usize = 1 << 20;
@@ -94,6 +95,7 @@ pub struct Options {
     pub(crate) maintenance: Maintenance,
     pub(crate) reserve_bytes: Option<u64>,
     readahead_bytes: Option<usize>,
+    pub(crate) compression: Compression,
     pub(crate) settings: Settings,
     pub(crate) operators: Operators,
     pub(crate) files: FileDiskOptions,
@@ -121,6 +123,7 @@ impl Options {
             maintenance: Maintenance::default(),
             reserve_bytes: None,
             readahead_bytes: None,
+            compression: Compression::default(),
             settings: Settings::default(),
             operators: Operators::default(),
             files: FileDiskOptions::default(),
@@ -218,6 +221,16 @@ impl Options {
     /// Where segments are smaller than a chunk of the log, chunks of a quarter of a segment are used.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// How values out of the tree are compressed when they are written. Default: not at all.
+    ///
+    /// Each block (32 KiB by default) is compressed by itself, and kept so where that saves an eighth:
+    /// reading or overwriting a part costs a block still. Values that are there stay as they are, and
+    /// one of which a part is changed keeps its codec.
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
         self
     }
 

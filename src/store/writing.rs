@@ -38,12 +38,12 @@ pub(super) struct Writing {
 impl Writing {
     /// Begins a value in the blocks that the store is set to.
     pub(super) fn begin(core: &Arc<Core>) -> Result<Self> {
-        Self::in_blocks(core, core.pages.settings.block_bytes)
+        let shape = core.pages.value_shape()?;
+        Self::shaped(core, shape)
     }
 
-    fn in_blocks(core: &Arc<Core>, block_bytes: u32) -> Result<Self> {
+    fn shaped(core: &Arc<Core>, shape: Shape) -> Result<Self> {
         let pages = &core.pages;
-        let shape = Shape::new(block_bytes, pages.disk.properties().segment_bytes)?;
         let birth = core.value_birth();
         let allocate = Unattached(Arc::clone(pages));
         let writer = ValueWriter::new(pages.disk.clone(), pages.store, birth, shape, allocate);
@@ -64,7 +64,7 @@ impl Writing {
     ) -> Result<Self> {
         let value = *reader.value();
         let mut writing = match held {
-            Some(_) => Self::in_blocks(core, value.block_bytes)?,
+            Some(_) => Self::shaped(core, core.pages.value_shape_of(&value)?)?,
             None => Self::begin(core)?,
         };
         let shares = writing

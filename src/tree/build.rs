@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::format::record::{Tag, hash_key};
 use crate::format::{PagePointer, SequenceNumber};
 use crate::space::Owner;
-use crate::value::{OffTree, Shape, ValueWriter};
+use crate::value::{OffTree, ValueWriter};
 
 /// An entry on its way into a leaf.
 struct Entry<'a> {
@@ -165,8 +165,7 @@ impl Flush<'_> {
     /// Writes a value that outgrew its leaf.
     fn store_value(&mut self, value: &[u8]) -> Result<Vec<u8>> {
         let pages = self.pages;
-        let segment_bytes = pages.disk.properties().segment_bytes;
-        let shape = Shape::new(pages.settings.block_bytes, segment_bytes)?;
+        let shape = pages.value_shape()?;
         let urgency = self.urgency;
         let allocate = |bytes| pages.space.allocate(bytes, Owner::Tree, urgency);
         let disk = pages.disk.clone();

@@ -5,6 +5,7 @@ use crate::disk::{Disk, block_on};
 use crate::error::{Error, Result};
 use crate::format::{PagePointer, Settings, StoreId};
 use crate::space::Space;
+use crate::value::{Compression, OffTree, Shape};
 
 use super::interior::Interior;
 use super::merge::Operators;
@@ -48,9 +49,25 @@ pub(crate) struct Pages {
     pub(crate) operators: Operators,
     /// How much a scan may read ahead. 0: nothing.
     pub(crate) readahead_bytes: usize,
+    /// Of values that are written.
+    pub(crate) compression: Compression,
 }
 
 impl Pages {
+    /// How values are cut that are written from here on.
+    pub(crate) fn value_shape(&self) -> Result<Shape> {
+        let segment_bytes = self.disk.properties().segment_bytes;
+        let shape = Shape::new(self.settings.block_bytes, segment_bytes)?;
+        Ok(shape.compressed(self.compression))
+    }
+
+    /// The same, for one that is made of another or takes its place.
+    pub(crate) fn value_shape_of(&self, value: &OffTree) -> Result<Shape> {
+        let segment_bytes = self.disk.properties().segment_bytes;
+        let shape = Shape::new(value.block_bytes, segment_bytes)?;
+        Ok(shape.with_codec(value.codec, self.compression))
+    }
+
     /// The page that a pointer names, from memory or from the disk.
     pub(crate) async fn load(&self, pointer: &PagePointer, expect: Expect) -> Result<Handle> {
         let handle = match self.frames.get(pointer.address, pointer.birth) {

@@ -24,7 +24,7 @@ use crate::disk::block_on;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Birth, Extent, PagePointer};
 use crate::space::{Owner, Urgency};
-use crate::value::{DiskPages, OffTree, Shape, ValueReader, ValueWriter, expand};
+use crate::value::{DiskPages, OffTree, ValueReader, ValueWriter, expand};
 
 /// How much of a value is in memory at once.
 const COPY_BYTES: usize = 1 << 20;
@@ -417,8 +417,7 @@ impl Walk<'_, '_> {
         }
         let pages = self.flush.pages;
         let (birth, urgency) = (self.flush.birth, self.flush.urgency);
-        let segment_bytes = pages.disk.properties().segment_bytes;
-        let shape = Shape::new(pages.settings.block_bytes, segment_bytes)?;
+        let shape = pages.value_shape_of(&value)?;
         let reader = ValueReader::new(pages.disk.clone(), pages.store, payload)?;
         let allocate = |bytes| pages.space.allocate(bytes, Owner::Tree, urgency);
         let mut writer = ValueWriter::new(pages.disk.clone(), pages.store, birth, shape, allocate);
@@ -439,7 +438,11 @@ impl Walk<'_, '_> {
             Ok(written) => written,
             Err(error) => {
                 self.flush.values.extend(writer.abandon().idle);
-                return Err(error);
+                // What cannot be read here stays where it is.
+                return match error.kind() {
+                    ErrorKind::CodecMissing => Ok(None),
+                    _ => Err(error),
+                };
             }
         };
         // First of all they are the flush's, which abandons them if this step fails.

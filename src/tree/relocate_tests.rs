@@ -20,6 +20,7 @@ use crate::tree::frozen_batch;
 use crate::tree::journal::Journal;
 use crate::tree::merge::{Base, Operators, fold, stored_base};
 use crate::tree::operation::Batch;
+use crate::value::Shape;
 
 const SEGMENT_BYTES: u32 = 64 << 10;
 
@@ -131,6 +132,7 @@ impl Fixture {
                 settings,
                 operators,
                 readahead_bytes: 0,
+                compression: Default::default(),
             }),
             root: PagePointer::NOTHING,
             birth: Birth(0),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::format::{Address, Birth, Extent};
 
-use super::index::IndexPage;
+use super::index::{IndexPage, StoredBlock};
 use super::payload::{ExtentPointer, OffTree};
 use super::source::PageSource;
 
@@ -22,8 +22,8 @@ const REMEMBERED_PAGES: usize = 16;
 pub(crate) enum Unshared {
     /// An index page.
     Page(Extent, Birth),
-    /// Some blocks of a data extent, and their checksums.
-    Blocks(Extent, Birth, Vec<u32>),
+    /// Some blocks of a data extent.
+    Blocks(Extent, Birth, Vec<StoredBlock>),
     /// A page with all that is below it, at a place that no other value has.
     Whole(OffTree),
 }
@@ -81,7 +81,7 @@ impl<S: PageSource> Remembering<'_, S> {
         let page = self.load(&part).await?;
         let index = IndexPage::new((*page).as_ref(), &part)?;
         let data = index.data(index.entry_of(block - first)?)?;
-        let extent = index.extent_of(&data, block - first, 1);
+        let (extent, _) = index.part(&data, block - first, 1)?;
         Ok(Some((extent.address, data.birth)))
     }
 }
@@ -106,8 +106,11 @@ pub(crate) async fn each_unshared(
             continue;
         }
         if part.depth == 0 {
-            let checksums = vec![root.checksum];
-            visit(Unshared::Blocks(root.extent, root.birth, checksums))?;
+            visit(Unshared::Blocks(
+                root.extent,
+                root.birth,
+                vec![part.root_block()],
+            ))?;
             continue;
         }
         if others.iter().all(|other| other.blocks() <= first) {
@@ -143,7 +146,7 @@ pub(crate) async fn each_unshared(
             let end = data.first + data.blocks;
             let mut from = data.first;
             for block in data.first..=end {
-                let address = index.extent_of(&data, block.min(end - 1), 1).address;
+                let address = index.part(&data, block.min(end - 1), 1)?.0.address;
                 let mut shared = block == end;
                 for other in others.iter().filter(|_| block < end) {
                     let there = pages.block_at(other, first + block).await?;
@@ -153,10 +156,8 @@ pub(crate) async fn each_unshared(
                     continue;
                 }
                 if from < block {
-                    let extent = index.extent_of(&data, from, block - from);
-                    let checksums = (from..block).map(|block| index.checksum(block));
-                    let checksums = checksums.collect::<Result<_>>()?;
-                    visit(Unshared::Blocks(extent, data.birth, checksums))?;
+                    let (extent, blocks) = index.part(&data, from, block - from)?;
+                    visit(Unshared::Blocks(extent, data.birth, blocks))?;
                 }
                 from = block + 1;
             }

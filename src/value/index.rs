@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::format::bytes::{read_u32, read_u64};
 use crate::format::{Address, Birth, Extent};
 
+use super::codec::Codec;
 use super::payload::{ExtentPointer, OffTree};
 
 /// The blocks of a page of level 1 and the entries of one above, at most: with blocks of 32 KiB a
@@ -29,6 +30,8 @@ const HEADER_BYTES: usize = 24;
 const DATA_ENTRY_BYTES: usize = 24;
 const CHILD_ENTRY_BYTES: usize = 40;
 const CHECKSUM_BYTES: usize = 4;
+/// Of a value with a codec: checksum, where in its extent the block begins, how long it is there.
+const STORED_BLOCK_BYTES: usize = 12;
 
 /// A data extent: consecutive blocks of the value, back to back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,30 +43,48 @@ pub(super) struct DataExtent {
     pub(super) blocks: u64,
 }
 
-fn encode_header(out: &mut Vec<u8>, level: u8, block_bytes: u32, entries: usize, blocks: u64) {
+/// A block as it stands on the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct StoredBlock {
+    pub(crate) checksum: u32,
+    /// Where in its extent it begins.
+    pub(crate) offset: u32,
+    /// How many bytes it has there: as many as in the value, unless it is compressed.
+    pub(crate) length: u32,
+}
+
+fn encode_header(
+    out: &mut Vec<u8>,
+    (level, codec): (u8, Codec),
+    block_bytes: u32,
+    entries: usize,
+    blocks: u64,
+) {
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&[level, 0, 0, 0]);
+    out.extend_from_slice(&[level, codec as u8, 0, 0]);
     out.extend_from_slice(&block_bytes.to_le_bytes());
     out.extend_from_slice(&(entries as u32).to_le_bytes());
     out.extend_from_slice(&blocks.to_le_bytes());
 }
 
-/// Encodes a page of level 1. The extents follow one another; `checksums` has one for each block.
+fn block_entry_bytes(codec: Codec) -> usize {
+    match codec {
+        Codec::None => CHECKSUM_BYTES,
+        Codec::Lz4 | Codec::Zstd => STORED_BLOCK_BYTES,
+    }
+}
+
+/// Encodes a page of level 1. The extents follow one another, and so do the blocks.
 pub(super) fn encode_data_page(
     block_bytes: u32,
+    codec: Codec,
     extents: &[DataExtent],
-    checksums: &[u32],
+    blocks: &[StoredBlock],
 ) -> Vec<u8> {
-    let mut out = Vec::with_capacity(
-        HEADER_BYTES + extents.len() * DATA_ENTRY_BYTES + checksums.len() * CHECKSUM_BYTES,
-    );
-    encode_header(
-        &mut out,
-        1,
-        block_bytes,
-        extents.len(),
-        checksums.len() as u64,
-    );
+    let tables = extents.len() * DATA_ENTRY_BYTES + blocks.len() * block_entry_bytes(codec);
+    let mut out = Vec::with_capacity(HEADER_BYTES + tables);
+    let count = blocks.len() as u64;
+    encode_header(&mut out, (1, codec), block_bytes, extents.len(), count);
     for data in extents {
         let end = (data.first + data.blocks) as u32;
         out.extend_from_slice(&data.extent.address.to_bits().to_le_bytes());
@@ -71,17 +92,32 @@ pub(super) fn encode_data_page(
         out.extend_from_slice(&end.to_le_bytes());
         out.extend_from_slice(&data.extent.length.to_le_bytes());
     }
-    for checksum in checksums {
-        out.extend_from_slice(&checksum.to_le_bytes());
+    for block in blocks {
+        out.extend_from_slice(&block.checksum.to_le_bytes());
+        if codec != Codec::None {
+            out.extend_from_slice(&block.offset.to_le_bytes());
+            out.extend_from_slice(&block.length.to_le_bytes());
+        }
     }
     out
 }
 
 /// Encodes a page above level 1 over pages of the level below.
-pub(super) fn encode_child_page(block_bytes: u32, level: u8, children: &[OffTree]) -> Vec<u8> {
+pub(super) fn encode_child_page(
+    block_bytes: u32,
+    codec: Codec,
+    level: u8,
+    children: &[OffTree],
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_BYTES + children.len() * CHILD_ENTRY_BYTES);
     let blocks = children.iter().map(OffTree::blocks).sum();
-    encode_header(&mut out, level, block_bytes, children.len(), blocks);
+    encode_header(
+        &mut out,
+        (level, codec),
+        block_bytes,
+        children.len(),
+        blocks,
+    );
     let mut end = 0;
     for child in children {
         end += child.blocks();
@@ -109,13 +145,15 @@ impl<'p> IndexPage<'p> {
             let entries = read_u32(bytes, 12)? as usize;
             let blocks = read_u64(bytes, 16)?;
             let agrees = bytes.starts_with(&MAGIC)
-                && bytes.get(4..8)? == [value.depth, 0, 0, 0]
+                && bytes.get(4..8)? == [value.depth, value.codec as u8, 0, 0]
                 && read_u32(bytes, 8)? == value.block_bytes
                 && blocks == value.blocks();
             let tables = match value.depth {
-                1 => entries
-                    .checked_mul(DATA_ENTRY_BYTES)?
-                    .checked_add(usize::try_from(blocks).ok()?.checked_mul(CHECKSUM_BYTES)?)?,
+                1 => entries.checked_mul(DATA_ENTRY_BYTES)?.checked_add(
+                    usize::try_from(blocks)
+                        .ok()?
+                        .checked_mul(block_entry_bytes(value.codec))?,
+                )?,
                 _ => entries.checked_mul(CHILD_ENTRY_BYTES)?,
             };
             let whole = tables.checked_add(HEADER_BYTES)? == bytes.len();
@@ -201,7 +239,8 @@ impl<'p> IndexPage<'p> {
             let (at, first, blocks) = self.range(index)?;
             let address = Address::from_bits(read_u64(self.bytes, at)?);
             let length = read_u32(self.bytes, at + 20)?;
-            let possible = u64::from(length) == self.value.bytes_of(first, blocks)
+            let possible = (u64::from(length) == self.value.bytes_of(first, blocks)
+                || (self.value.codec != Codec::None && length > 0))
                 && address.offset().checked_add(length).is_some();
             possible.then_some(DataExtent {
                 extent: Extent::new(address, length),
@@ -213,14 +252,59 @@ impl<'p> IndexPage<'p> {
         data().ok_or_else(|| self.malformed())
     }
 
-    /// The checksum of a block, on a page of level 1.
-    pub(super) fn checksum(&self, block: u64) -> Result<u32> {
-        let checksums = HEADER_BYTES + self.entries * DATA_ENTRY_BYTES;
-        usize::try_from(block)
-            .ok()
-            .and_then(|block| block.checked_mul(CHECKSUM_BYTES)?.checked_add(checksums))
-            .and_then(|at| read_u32(self.bytes, at))
-            .ok_or_else(|| self.malformed())
+    /// A block of a data extent, numbered as on the page.
+    fn block(&self, data: &DataExtent, block: u64) -> Option<StoredBlock> {
+        let codec = self.value.codec;
+        let index = usize::try_from(block).ok()?;
+        let tables = HEADER_BYTES + self.entries * DATA_ENTRY_BYTES;
+        let at = index
+            .checked_mul(block_entry_bytes(codec))?
+            .checked_add(tables)?;
+        let length = self.value.bytes_of(block, 1) as u32;
+        let checksum = read_u32(self.bytes, at)?;
+        if codec == Codec::None {
+            let skip = block.checked_sub(data.first)? * u64::from(self.value.block_bytes);
+            let offset = u32::try_from(skip).ok()?;
+            return Some(StoredBlock {
+                checksum,
+                offset,
+                length,
+            });
+        }
+        let stored = StoredBlock {
+            checksum,
+            offset: read_u32(self.bytes, at + 4)?,
+            length: read_u32(self.bytes, at + 8)?,
+        };
+        let end = stored.offset.checked_add(stored.length)?;
+        let possible = (1..=length).contains(&stored.length) && end <= data.extent.length;
+        possible.then_some(stored)
+    }
+
+    /// Some blocks of a data extent, numbered as on the page, as an extent of their own.
+    pub(super) fn part(
+        &self,
+        data: &DataExtent,
+        first: u64,
+        blocks: u64,
+    ) -> Result<(Extent, Vec<StoredBlock>)> {
+        let part = || {
+            let mut found = Vec::new();
+            let start = self.block(data, first)?.offset;
+            let mut end = start;
+            for block in first..first.checked_add(blocks)? {
+                let block = self.block(data, block)?;
+                if block.offset < end {
+                    return None;
+                }
+                end = block.offset + block.length;
+                let offset = block.offset - start;
+                found.push(StoredBlock { offset, ..block });
+            }
+            let extent = Extent::new(data.extent.address.plus(start), end - start);
+            Some((extent, found))
+        };
+        part().ok_or_else(|| self.malformed())
     }
 
     /// An entry of a page above level 1: its first block, and what is below it as a value of its
@@ -239,6 +323,7 @@ impl<'p> IndexPage<'p> {
                 },
                 block_bytes: self.value.block_bytes,
                 depth: self.value.depth.checked_sub(1)?,
+                codec: self.value.codec,
             };
             Some((first, value))
         };

@@ -15,6 +15,7 @@
 //! * `payload`: [`OffTree`]. A subtree of an index is described by the same type, as a value of its
 //!   own, which is what makes it possible to read, check and free values step by step.
 //! * `index`: the index pages.
+//! * `codec`: [`Compression`] of blocks.
 //! * `writer`: [`ValueWriter`], which writes a value of unknown length in bounded memory.
 //! * `reader`: [`ValueReader`], which reads any part of a value, verified.
 //! * `splice`: [`Splice`], how a value is made of another that it shares extents with.
@@ -22,6 +23,7 @@
 //! * `walk`: [`expand`], what a value consists of, one page at a time; and the check of a whole value.
 //! * `source`: [`PageSource`], where index pages come from, so that a cache can stand before the disk.
 
+mod codec;
 mod difference;
 mod index;
 mod payload;
@@ -33,6 +35,7 @@ mod testing;
 mod walk;
 mod writer;
 
+pub use codec::Compression;
 pub(crate) use difference::{Unshared, each_unshared};
 pub(crate) use payload::{ExtentPointer, OffTree, VALUE_BYTES_MAX};
 pub(crate) use reader::ValueReader;

@@ -12,7 +12,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::bytes::{read_u32, read_u64};
 use crate::format::{Address, Birth, Extent, StoreId, page_checksum};
 
-use super::index::{DEPTH_MAX, INDEX_PAGE_BYTES_MAX};
+use super::codec::Codec;
+use super::index::{DEPTH_MAX, INDEX_PAGE_BYTES_MAX, StoredBlock};
 
 /// The bytes of an encoded [`OffTree`].
 pub(crate) const PAYLOAD_BYTES: usize = 48;
@@ -23,9 +24,6 @@ pub(crate) const VALUE_BYTES_MAX: u64 = 1 << 40;
 /// The block sizes that [`Settings`](crate::format::Settings) allow.
 pub(crate) const BLOCK_BYTES_LEAST: u32 = 512;
 pub(crate) const BLOCK_BYTES_MOST: u32 = 1 << 20;
-
-/// Codec 0: the blocks hold the value as it is.
-const CODEC_NONE: u8 = 0;
 
 /// Where bytes are and what they must add up to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,12 +68,22 @@ pub(crate) struct OffTree {
     pub(crate) root: ExtentPointer,
     pub(crate) block_bytes: u32,
     pub(crate) depth: u8,
+    pub(crate) codec: Codec,
 }
 
 impl OffTree {
     /// How many blocks the value has.
     pub(crate) fn blocks(&self) -> u64 {
         self.length.div_ceil(u64::from(self.block_bytes))
+    }
+
+    /// The root as the only block of the value.
+    pub(super) fn root_block(&self) -> StoredBlock {
+        StoredBlock {
+            checksum: self.root.checksum,
+            offset: 0,
+            length: self.root.extent.length,
+        }
     }
 
     /// The bytes of `blocks` blocks from block `first` on, of which the value's last may be short.
@@ -97,7 +105,7 @@ impl OffTree {
         put(28, &self.root.checksum.to_le_bytes());
         put(32, &self.root.birth.0.to_le_bytes());
         put(40, &self.block_bytes.to_le_bytes());
-        put(44, &[self.depth, CODEC_NONE]);
+        put(44, &[self.depth, self.codec as u8]);
         out
     }
 
@@ -133,12 +141,12 @@ impl OffTree {
         let malformed = || Error::corrupt("the payload of an off-tree value is malformed");
         let payload: &[u8; PAYLOAD_BYTES] = payload.try_into().map_err(|_| malformed())?;
         let [.., depth, codec, zero, zero_too] = *payload;
-        if codec != CODEC_NONE {
-            return Err(Error::new(
+        let codec = Codec::from_byte(codec).ok_or_else(|| {
+            Error::new(
                 ErrorKind::UnsupportedVersion,
                 format!("reading an off-tree value: its codec {codec} is not known to this build"),
-            ));
-        }
+            )
+        })?;
         if (zero, zero_too) != (0, 0) {
             return Err(malformed());
         }
@@ -154,6 +162,7 @@ impl OffTree {
                 },
                 block_bytes: read_u32(payload, 40)?,
                 depth,
+                codec,
             })
         };
         value().ok_or_else(malformed)?.check()
@@ -179,7 +188,12 @@ impl OffTree {
             if self.length > u64::from(self.block_bytes) {
                 return wrong("of several blocks has no index");
             }
-            if u64::from(root.length) != self.length {
+            let stored = u64::from(root.length);
+            let possible = match self.codec {
+                Codec::None => stored == self.length,
+                _ => stored <= self.length && (stored > 0 || self.length == 0),
+            };
+            if !possible {
                 return wrong("and its only extent have different lengths");
             }
         } else if self.length == 0 {
@@ -206,6 +220,7 @@ mod tests {
             },
             block_bytes: 32 << 10,
             depth: 1,
+            codec: Codec::None,
         }
     }
 

@@ -8,7 +8,8 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::{Birth, Extent, StoreId, page_checksum};
 
-use super::index::IndexPage;
+use super::codec::Codec;
+use super::index::{IndexPage, StoredBlock};
 use super::payload::OffTree;
 use super::source::{DiskPages, PageSource};
 
@@ -24,8 +25,9 @@ struct Run {
     birth: Birth,
     /// Where its first byte is in the value.
     offset: u64,
-    /// One for each block.
-    checksums: Vec<u32>,
+    blocks: Vec<StoredBlock>,
+    /// How many bytes of the value they are.
+    length: u64,
 }
 
 /// A page of level 1 and the part of the value that it stands for.
@@ -86,7 +88,7 @@ impl<P: PageSource> ValueReader<P> {
         let mut at = offset;
         while at < end {
             let run = self.run_at(at, end, &mut path).await?;
-            let mut bytes = self.load(run.extent, run.birth, &run.checksums).await?;
+            let mut bytes = self.load(&run).await?;
             // `run_at` gives blocks that contain `at`, so that every step gets further.
             let skip = (at - run.offset) as usize;
             let until = (end - run.offset).min(bytes.len() as u64) as usize;
@@ -132,7 +134,8 @@ impl<P: PageSource> ValueReader<P> {
                 extent: value.root.extent,
                 birth: value.root.birth,
                 offset: 0,
-                checksums: vec![value.root.checksum],
+                blocks: vec![value.root_block()],
+                length: value.length,
             });
         }
         let here = |path: &Path<P::Page>| {
@@ -154,15 +157,19 @@ impl<P: PageSource> ValueReader<P> {
         let blocks = blocks_left
             .min((end - offset).div_ceil(block_bytes))
             .min(READ_BYTES_MAX.div_ceil(block_bytes));
-        let skip = ((block - data.first) * block_bytes) as u32;
-        let length = path.part.bytes_of(block, blocks) as u32;
+        let (mut extent, mut stored) = page.part(&data, block, blocks)?;
+        // Only where somebody made it so do blocks take more room on the disk than in the value.
+        while u64::from(extent.length) > 2 * READ_BYTES_MAX && stored.len() > 1 {
+            stored.truncate(stored.len() / 2);
+            let last = stored[stored.len() - 1];
+            extent.length = last.offset + last.length;
+        }
         Ok(Run {
-            extent: Extent::new(data.extent.address.plus(skip), length),
+            extent,
             birth: data.birth,
             offset,
-            checksums: (block..block + blocks)
-                .map(|block| page.checksum(block))
-                .collect::<Result<_>>()?,
+            length: path.part.bytes_of(block, stored.len() as u64),
+            blocks: stored,
         })
     }
 
@@ -183,47 +190,83 @@ impl<P: PageSource> ValueReader<P> {
         }
     }
 
-    /// Reads blocks that stand together, at most [`READ_BYTES_MAX`] of them, and verifies each.
-    pub(super) async fn load(
+    /// Reads blocks that stand together, verifies each, and gives what they stand for.
+    async fn load(&self, run: &Run) -> Result<Vec<u8>> {
+        let bytes = self.disk.read(run.extent).await?;
+        self.check(run.extent, run.birth, &run.blocks, &bytes)?;
+        if bytes.len() as u64 == run.length {
+            // Nothing is compressed, and nothing stands between the blocks.
+            return Ok(bytes);
+        }
+        let block_bytes = u64::from(self.value.block_bytes);
+        let mut out = Vec::with_capacity(run.length as usize);
+        for (index, block) in run.blocks.iter().enumerate() {
+            let left = run.length.saturating_sub(index as u64 * block_bytes);
+            let length = left.min(block_bytes) as usize;
+            let (from, end) = (block.offset as usize, block.offset + block.length);
+            let stored = bytes.get(from..end as usize);
+            let stored = stored.ok_or_else(|| self.malformed())?;
+            let codec = match stored.len() == length {
+                true => Codec::None,
+                false => self.value.codec,
+            };
+            codec.decompress(stored, length, &mut out)?;
+        }
+        Ok(out)
+    }
+
+    /// Verifies blocks that were read.
+    fn check(
         &self,
         extent: Extent,
         birth: Birth,
-        checksums: &[u32],
-    ) -> Result<Vec<u8>> {
-        let bytes = self.disk.read(extent).await?;
-        let block_bytes = self.value.block_bytes as usize;
-        let blocks = bytes.chunks(block_bytes);
-        if blocks.len() != checksums.len() {
-            return Err(self.malformed());
-        }
-        for (index, (block, &checksum)) in blocks.zip(checksums).enumerate() {
-            let at = extent.address.plus((index * block_bytes) as u32);
-            if page_checksum(self.store, at, birth, block) != checksum {
+        blocks: &[StoredBlock],
+        bytes: &[u8],
+    ) -> Result<()> {
+        for block in blocks {
+            let at = extent.address.plus(block.offset);
+            let stored = bytes.get(block.offset as usize..(block.offset + block.length) as usize);
+            let stored = stored.ok_or_else(|| self.malformed())?;
+            if page_checksum(self.store, at, birth, stored) != block.checksum {
                 return Err(Error::corrupt_at(
-                    Extent::new(at, block.len() as u32),
+                    Extent::new(at, block.length),
                     "the checksum of a block of an off-tree value does not match",
                 ));
             }
         }
-        Ok(bytes)
+        Ok(())
     }
 
-    /// The blocks of a data extent in steps of at most [`READ_BYTES_MAX`]: each is read, verified
-    /// and forgotten.
+    /// The blocks of a data extent in steps of about [`READ_BYTES_MAX`]: each is read, verified and
+    /// forgotten.
     pub(super) async fn check_data(
         &self,
         extent: Extent,
         birth: Birth,
-        checksums: &[u32],
+        blocks: &[StoredBlock],
     ) -> Result<()> {
-        let block_bytes = self.value.block_bytes;
-        let step = (READ_BYTES_MAX as u32 / block_bytes).max(1);
-        let mut done = 0;
-        for checksums in checksums.chunks(step as usize) {
-            let length = (step * block_bytes).min(extent.length - done);
-            let part = Extent::new(extent.address.plus(done), length);
-            self.load(part, birth, checksums).await?;
-            done += length;
+        let mut rest = blocks;
+        while let Some(first) = rest.first() {
+            let fits = |block: &&StoredBlock| {
+                u64::from(block.offset - first.offset + block.length) <= READ_BYTES_MAX
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (now, after) = rest.split_at(count);
+            rest = after;
+            let last = now[count - 1];
+            let part = Extent::new(
+                extent.address.plus(first.offset),
+                last.offset + last.length - first.offset,
+            );
+            let blocks: Vec<_> = now
+                .iter()
+                .map(|block| StoredBlock {
+                    offset: block.offset - first.offset,
+                    ..*block
+                })
+                .collect();
+            let bytes = self.disk.read(part).await?;
+            self.check(part, birth, &blocks, &bytes)?;
         }
         Ok(())
     }

@@ -10,7 +10,6 @@ use bytes::Bytes;
 
 use crate::disk::Page;
 use crate::error::{Error, Result};
-use crate::format::Extent;
 
 use super::index::{DataExtent, IndexPage};
 use super::payload::OffTree;
@@ -238,6 +237,7 @@ impl<A: Allocate> ValueWriter<A> {
     fn check_shareable(&self, value: &OffTree) -> Result<()> {
         let possible = value.depth > 0
             && value.block_bytes == self.shape.block_bytes
+            && value.codec == self.shape.codec
             && self.can_share(value.block_bytes);
         match possible {
             true => Ok(()),
@@ -256,17 +256,15 @@ impl<A: Allocate> ValueWriter<A> {
     ) -> Result<()> {
         while from < end {
             let blocks = (end - from).min(self.room(saved)? as u64);
-            let extent = index.extent_of(data, from, blocks);
-            for block in from..from + blocks {
-                self.open.checksums.push(index.checksum(block)?);
-            }
+            let (extent, stored) = index.part(data, from, blocks)?;
             self.open.extents.push(DataExtent {
                 extent,
                 birth: data.birth,
-                first: self.open.checksums.len() as u64 - blocks,
+                first: self.open.blocks.len() as u64,
                 blocks,
             });
-            self.open.bytes += u64::from(extent.length);
+            self.open.blocks.extend(stored);
+            self.open.bytes += index.value().bytes_of(from, blocks);
             self.open.disk_bytes += self.disk_bytes(extent);
             from += blocks;
         }
@@ -276,7 +274,7 @@ impl<A: Allocate> ValueWriter<A> {
     /// Enters a page with all that is below it. What is open below its level is closed first.
     fn take_page(&mut self, part: OffTree, saved: &mut Vec<Page>) -> Result<()> {
         let level = usize::from(part.depth) - 1;
-        if !self.open.checksums.is_empty() {
+        if !self.open.blocks.is_empty() {
             let last = self.close_open(saved)?;
             self.add_child(0, last, saved)?;
         }
@@ -291,16 +289,6 @@ impl<A: Allocate> ValueWriter<A> {
     }
 }
 
-impl IndexPage<'_> {
-    /// Where some blocks of a data extent are, numbered as on their page.
-    pub(super) fn extent_of(&self, data: &DataExtent, first: u64, blocks: u64) -> Extent {
-        let block_bytes = u64::from(self.value().block_bytes);
-        let skip = ((first - data.first) * block_bytes) as u32;
-        let length = self.value().bytes_of(first, blocks) as u32;
-        Extent::new(data.extent.address.plus(skip), length)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -311,6 +299,7 @@ mod tests {
     use super::super::{WrittenValue, each_extent};
     use super::*;
     use crate::disk::block_on;
+    use crate::format::Extent;
 
     const BLOCK: u64 = 512;
 
@@ -467,7 +456,8 @@ mod tests {
         // A block, and a page of each level.
         assert_eq!(written.extents.len(), 4);
         let reads = disk.state().reads.len();
-        assert!(reads <= 4 * 3, "{reads}");
+        // Down to the two ends of what is shared, and to the block for what stays on its two sides.
+        assert!(reads <= 4 * 3 + 2, "{reads}");
         let read = block_on(disk.reader(written.value).read_all(usize::MAX)).unwrap();
         assert!(read == applied(&before, &splice));
     }

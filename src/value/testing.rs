@@ -79,8 +79,14 @@ impl TestDisk {
         &self,
         fan_out: u32,
     ) -> ValueWriter<impl FnMut(u32) -> Result<Extent> + Send + use<>> {
+        self.writer_of(Shape::with_fan_out(512, SEGMENT_BYTES, fan_out).unwrap())
+    }
+
+    pub(super) fn writer_of(
+        &self,
+        shape: Shape,
+    ) -> ValueWriter<impl FnMut(u32) -> Result<Extent> + Send + use<>> {
         let allocator = self.clone();
-        let shape = Shape::with_fan_out(512, SEGMENT_BYTES, fan_out).unwrap();
         ValueWriter::new(self.disk(), STORE, BIRTH, shape, move |bytes| {
             allocator.allocate(bytes)
         })

@@ -109,9 +109,9 @@ impl<P: PageSource> ValueReader<P> {
         for part in parts {
             match part {
                 Unshared::Page(extent, birth) => visit(extent, birth)?,
-                Unshared::Blocks(extent, birth, checksums) => {
+                Unshared::Blocks(extent, birth, blocks) => {
                     visit(extent, birth)?;
-                    self.check_data(extent, birth, &checksums).await?;
+                    self.check_data(extent, birth, &blocks).await?;
                 }
                 Unshared::Whole(part) => self.verify_part(part, &mut visit).await?,
             }
@@ -144,7 +144,8 @@ impl<P: PageSource> ValueReader<P> {
             }
             if part.depth == 0 {
                 if part.length > 0 {
-                    self.load(root.extent, root.birth, &[root.checksum]).await?;
+                    self.check_data(root.extent, root.birth, &[part.root_block()])
+                        .await?;
                 }
             } else {
                 let page = self.pages().load(root, part.depth).await?;
@@ -152,16 +153,13 @@ impl<P: PageSource> ValueReader<P> {
                 let mut children = Vec::new();
                 for entry in 0..entries {
                     let below = if part.depth == 1 {
-                        let (data, checksums) = {
+                        let (data, blocks) = {
                             let index = IndexPage::new(page.as_ref(), &part)?;
                             let data = index.data(entry)?;
-                            let checksums = (data.first..data.first + data.blocks)
-                                .map(|block| index.checksum(block))
-                                .collect::<Result<Vec<_>>>()?;
-                            (data, checksums)
+                            (data, index.part(&data, data.first, data.blocks)?.1)
                         };
                         visit(data.extent, data.birth)?;
-                        self.check_data(data.extent, data.birth, &checksums).await?;
+                        self.check_data(data.extent, data.birth, &blocks).await?;
                         on_disk(data.extent)
                     } else {
                         let (_, child) = IndexPage::new(page.as_ref(), &part)?.child(entry)?;

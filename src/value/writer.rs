@@ -17,7 +17,8 @@ use crate::disk::{Disk, Page};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Birth, Extent, StoreId, page_checksum};
 
-use super::index::{DataExtent, FAN_OUT, encode_child_page, encode_data_page};
+use super::codec::{Codec, Compression, Encoder};
+use super::index::{DataExtent, FAN_OUT, StoredBlock, encode_child_page, encode_data_page};
 use super::payload::{
     BLOCK_BYTES_LEAST, BLOCK_BYTES_MOST, ExtentPointer, OffTree, VALUE_BYTES_MAX,
 };
@@ -46,6 +47,9 @@ pub(crate) struct Shape {
     extent_bytes: u32,
     /// The blocks of a page of level 1 and the entries of one above, at most.
     fan_out: u32,
+    /// What the value says of its blocks, and how those that are written are compressed.
+    pub(super) codec: Codec,
+    compression: Compression,
 }
 
 impl Shape {
@@ -70,7 +74,27 @@ impl Shape {
             block_bytes,
             extent_bytes: blocks * block_bytes,
             fan_out,
+            codec: Codec::None,
+            compression: Compression::None,
         })
+    }
+
+    /// The same, with blocks compressed.
+    pub(crate) fn compressed(self, compression: Compression) -> Self {
+        Self {
+            codec: compression.codec(),
+            compression,
+            ..self
+        }
+    }
+
+    /// The same, for a value that takes over blocks of one with a codec.
+    pub(crate) fn with_codec(self, codec: Codec, compression: Compression) -> Self {
+        Self {
+            codec,
+            compression: compression.of(codec),
+            ..self
+        }
     }
 }
 
@@ -100,7 +124,7 @@ pub(crate) struct Abandoned {
 #[derive(Default)]
 pub(super) struct OpenPage {
     pub(super) extents: Vec<DataExtent>,
-    pub(super) checksums: Vec<u32>,
+    pub(super) blocks: Vec<StoredBlock>,
     pub(super) bytes: u64,
     pub(super) disk_bytes: u64,
 }
@@ -111,6 +135,7 @@ pub(crate) struct ValueWriter<A: Allocate> {
     store: StoreId,
     birth: Birth,
     pub(super) shape: Shape,
+    encoder: Encoder,
     allocate: A,
     /// What was taken and not saved: at most one extent.
     pub(super) buffer: BytesMut,
@@ -132,6 +157,7 @@ impl<A: Allocate> ValueWriter<A> {
             store,
             birth,
             shape,
+            encoder: Encoder::new(shape.compression),
             allocate,
             buffer: BytesMut::new(),
             length: 0,
@@ -294,20 +320,6 @@ impl<A: Allocate> ValueWriter<A> {
         saved
     }
 
-    /// Allocates, and asks for less while the disk has no extent as large.
-    fn allocate_at_most(&mut self, bytes: u32) -> Result<Extent> {
-        let block = self.shape.block_bytes;
-        let mut wanted = bytes;
-        loop {
-            match self.allocate_exactly(wanted) {
-                Err(error) if error.kind() == ErrorKind::StorageFull && wanted > block => {
-                    wanted = (wanted / 2 / block).max(1) * block;
-                }
-                allocated => return allocated,
-            }
-        }
-    }
-
     /// Allocates an extent for one page of the save being put together.
     fn allocate_exactly(&mut self, bytes: u32) -> Result<Extent> {
         let extent = self.allocate.allocate(bytes)?;
@@ -324,26 +336,107 @@ impl<A: Allocate> ValueWriter<A> {
     /// Gives data a place on the disk and in the index.
     pub(super) fn place(&mut self, mut data: Bytes, pages: &mut Vec<Page>) -> Result<()> {
         while !data.is_empty() {
-            let block_bytes = self.shape.block_bytes;
-            let room = self.room(pages)? * block_bytes as usize;
-            let extent = self.allocate_at_most(data.len().min(room) as u32)?;
-            let part = data.split_to(extent.length as usize);
-            let blocks = extent.length.div_ceil(block_bytes);
+            let room = self.room(pages)? * self.shape.block_bytes as usize;
+            let part = data.split_to(data.len().min(room));
+            let stored = self.compress(&part);
+            self.place_blocks(part, &stored, pages)?;
+        }
+        Ok(())
+    }
+
+    /// The blocks of some data as they are to be stored; none if all of them as they are.
+    fn compress(&mut self, data: &Bytes) -> Vec<Bytes> {
+        if self.shape.codec == Codec::None {
+            return Vec::new();
+        }
+        let sector_bytes = self.disk.properties().sector_bytes;
+        let blocks = data.chunks(self.shape.block_bytes as usize);
+        blocks
+            .map(|block| match self.encoder.compress(block, sector_bytes) {
+                Some(compressed) => compressed.into(),
+                None => data.slice_ref(block),
+            })
+            .collect()
+    }
+
+    /// Where blocks stand in an extent: one after the other, those of a value with a codec at the
+    /// beginnings of sectors. The checksums are still to come.
+    fn lay_out(&self, data: &Bytes, stored: &[Bytes]) -> Vec<StoredBlock> {
+        let block_bytes = self.shape.block_bytes;
+        let block = |offset, length| StoredBlock {
+            checksum: 0,
+            offset,
+            length,
+        };
+        if stored.is_empty() {
+            let blocks = data.chunks(block_bytes as usize);
+            let offsets = (0..).step_by(block_bytes as usize);
+            let laid = blocks.zip(offsets);
+            return laid
+                .map(|(bytes, at)| block(at, bytes.len() as u32))
+                .collect();
+        }
+        let sector_bytes = self.disk.properties().sector_bytes;
+        let mut end = 0u32;
+        let mut blocks = Vec::with_capacity(stored.len());
+        for bytes in stored {
+            let offset = end.next_multiple_of(sector_bytes);
+            blocks.push(block(offset, bytes.len() as u32));
+            end = offset + bytes.len() as u32;
+        }
+        blocks
+    }
+
+    /// Places blocks, all that are wanted in one extent, or in several smaller ones while the disk
+    /// has none as large.
+    fn place_blocks(
+        &mut self,
+        mut data: Bytes,
+        mut stored: &[Bytes],
+        pages: &mut Vec<Page>,
+    ) -> Result<()> {
+        while !data.is_empty() {
+            let mut blocks = self.lay_out(&data, stored);
+            let extent = loop {
+                let Some(last) = blocks.last() else {
+                    return Err(Error::invalid("placing no blocks"));
+                };
+                match self.allocate_exactly(last.offset + last.length) {
+                    Err(error) if error.kind() == ErrorKind::StorageFull && blocks.len() > 1 => {
+                        blocks.truncate(blocks.len() / 2);
+                    }
+                    allocated => break allocated?,
+                }
+            };
+            let bytes_max = blocks.len() * self.shape.block_bytes as usize;
+            let part = data.split_to(data.len().min(bytes_max));
+            let logical_bytes = part.len() as u64;
+            let part = match stored.split_at_checked(blocks.len()) {
+                Some((now, after)) => {
+                    stored = after;
+                    let mut joined = Vec::with_capacity(extent.length as usize);
+                    for (block, bytes) in blocks.iter().zip(now) {
+                        joined.resize(block.offset as usize, 0);
+                        joined.extend_from_slice(bytes);
+                    }
+                    joined.into()
+                }
+                None => part,
+            };
             self.open.extents.push(DataExtent {
                 extent,
                 birth: self.birth,
-                first: self.open.checksums.len() as u64,
-                blocks: blocks.into(),
+                first: self.open.blocks.len() as u64,
+                blocks: blocks.len() as u64,
             });
-            for (block, at) in part
-                .chunks(block_bytes as usize)
-                .zip((0..).step_by(block_bytes as usize))
-            {
-                let at = extent.address.plus(at);
-                let checksum = page_checksum(self.store, at, self.birth, block);
-                self.open.checksums.push(checksum);
+            for block in &mut blocks {
+                let at = extent.address.plus(block.offset);
+                let end = (block.offset + block.length) as usize;
+                let bytes = &part[block.offset as usize..end];
+                block.checksum = page_checksum(self.store, at, self.birth, bytes);
             }
-            self.open.bytes += u64::from(extent.length);
+            self.open.blocks.extend(blocks);
+            self.open.bytes += logical_bytes;
             self.open.disk_bytes += self.disk_bytes(extent);
             pages.push(Page {
                 at: extent.address,
@@ -357,11 +450,11 @@ impl<A: Allocate> ValueWriter<A> {
     /// pages but the last have as many blocks, and a block has its place in the index for ever.
     pub(super) fn room(&mut self, pages: &mut Vec<Page>) -> Result<usize> {
         let fan_out = self.shape.fan_out as usize;
-        if self.open.checksums.len() >= fan_out {
+        if self.open.blocks.len() >= fan_out {
             let full = self.close_open(pages)?;
             self.add_child(0, full, pages)?;
         }
-        Ok(fan_out - self.open.checksums.len())
+        Ok(fan_out - self.open.blocks.len())
     }
 
     /// Gives an index page a place; what it stands for, as a value.
@@ -389,12 +482,18 @@ impl<A: Allocate> ValueWriter<A> {
             },
             block_bytes: self.shape.block_bytes,
             depth,
+            codec: self.shape.codec,
         })
     }
 
     pub(super) fn close_open(&mut self, pages: &mut Vec<Page>) -> Result<OffTree> {
         let open = mem::take(&mut self.open);
-        let page = encode_data_page(self.shape.block_bytes, &open.extents, &open.checksums);
+        let page = encode_data_page(
+            self.shape.block_bytes,
+            self.shape.codec,
+            &open.extents,
+            &open.blocks,
+        );
         self.place_index(page, 1, open.bytes, open.disk_bytes, pages)
     }
 
@@ -405,7 +504,7 @@ impl<A: Allocate> ValueWriter<A> {
         pages: &mut Vec<Page>,
     ) -> Result<OffTree> {
         let depth = level as u8 + 2;
-        let page = encode_child_page(self.shape.block_bytes, depth, children);
+        let page = encode_child_page(self.shape.block_bytes, self.shape.codec, depth, children);
         let length = children.iter().map(|child| child.length).sum();
         let below = children.iter().map(|child| child.disk_bytes).sum();
         self.place_index(page, depth, length, below, pages)
@@ -441,26 +540,31 @@ impl<A: Allocate> ValueWriter<A> {
             self.levels.pop();
         }
         if self.levels.is_empty()
-            && let (extents, checksums) = (&self.open.extents[..], &self.open.checksums[..])
-            && let ([] | [_], [] | [_]) = (extents, checksums)
+            && let (extents, blocks) = (&self.open.extents[..], &self.open.blocks[..])
+            && let ([] | [_], [] | [_]) = (extents, blocks)
         {
-            let root = match (extents, checksums) {
-                (&[data], &[checksum]) => ExtentPointer {
+            let root = match (extents, blocks) {
+                (&[data], &[block]) => ExtentPointer {
                     extent: data.extent,
-                    checksum,
+                    checksum: block.checksum,
                     birth: data.birth,
                 },
                 _ => ExtentPointer::NOTHING,
             };
+            let is_compressed = u64::from(root.extent.length) < self.open.bytes;
             return Ok(OffTree {
                 length: self.open.bytes,
                 disk_bytes: self.open.disk_bytes,
                 root,
                 block_bytes: self.shape.block_bytes,
                 depth: 0,
+                codec: match is_compressed {
+                    true => self.shape.codec,
+                    false => Codec::None,
+                },
             });
         }
-        if !self.open.checksums.is_empty() {
+        if !self.open.blocks.is_empty() {
             let last = self.close_open(pages)?;
             self.add_child(0, last, pages)?;
         }

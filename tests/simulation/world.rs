@@ -7,7 +7,8 @@ use thunderhead::disk::{AssertingDisk, FileDisk, FileDiskOptions, Ledger, Simula
 use thunderhead::format::Settings;
 use thunderhead::inspect::{Event, Severity};
 use thunderhead::{
-    Batch, Durability, ErrorKind, Maintenance, Options, Result, Snapshot, Store, Transaction,
+    Batch, Compression, Durability, ErrorKind, Maintenance, Options, Result, Snapshot, Store,
+    Transaction,
 };
 
 use super::model::{Append, Model, Operation, State, followed, value};
@@ -35,6 +36,19 @@ impl Shape {
             settings.slice_bytes = 1024;
             settings.journal_bytes_max = 1024;
         }
+        // Blocks of several sectors, so that compressing one can save some.
+        let blocks = if random.bool() { 512 } else { 2048 };
+        let compressions = [
+            Compression::None,
+            #[cfg(feature = "lz4")]
+            Compression::Lz4,
+            #[cfg(feature = "zstd")]
+            Compression::Zstd { level: 1 },
+        ];
+        let compression = compressions[random.usize(..compressions.len())];
+        if compression != Compression::None {
+            settings.block_bytes = blocks;
+        }
         let sector_bytes = if random.u32(..4) == 0 { 4096 } else { 512 };
         let mut files = FileDiskOptions::default();
         files.segment_bytes = (64 << 10) << random.u32(..3);
@@ -46,6 +60,7 @@ impl Shape {
                 .transaction_bytes(64 << 10)
                 .journal_bytes(random.usize(500..2500))
                 .checkpoint_log_bytes(random.u64(4 << 10..16 << 10))
+                .compression(compression)
                 .reserve_bytes(if random.bool() { 0 } else { 16 << 10 })
                 .maintenance(Maintenance::Caller)
                 .merge_operator(Append),
