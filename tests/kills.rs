@@ -2,7 +2,7 @@
 //! killed at a random moment, and what it acknowledged is there, in whole commits, in order.
 //!
 //! The test binary runs itself as the child. `THUNDERHEAD_KILLS` says how often it is killed, 200
-//! times by default. What only a power failure loses is the business of the simulation.
+//! times by default. A bank moves money in transactions beside each other. What only a power failure loses is the business of the simulation.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -14,6 +14,12 @@ use thunderhead::format::Settings;
 use thunderhead::{Durability, ErrorKind, Options, Store};
 
 const CHILD: &str = "THUNDERHEAD_KILLS_CHILD";
+const BANK: &str = "THUNDERHEAD_KILLS_BANK";
+
+/// The accounts of the bank, each of which begins with the same.
+const ACCOUNTS: u8 = 12;
+const BALANCE: u64 = 1000;
+const TELLERS: u64 = 3;
 
 /// How many keys each commit writes its number to.
 const COPIES: u64 = 3;
@@ -90,7 +96,116 @@ fn commit_until_killed(path: &Path, tiny: bool, durability: Durability) {
     }
 }
 
-fn start(path: &Path, tiny: bool, durability: Durability) -> Child {
+fn amount(value: Option<thunderhead::Value>) -> u64 {
+    let bytes = value.as_deref().and_then(|bytes| bytes.first_chunk());
+    bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// Tellers move money for ever, each in transactions beside those of the others. Each counts what it
+/// has done in the store, and reports it.
+fn move_money_until_killed(path: &Path, tiny: bool, durability: Durability) {
+    let store = open(&options(tiny).durability(durability), path);
+    let opened = store.transact(|mut bank| async move {
+        if bank.is_empty().await? {
+            for account in 0..ACCOUNTS {
+                bank.put([b'a', account], BALANCE.to_be_bytes()).await?;
+            }
+        }
+        Ok(())
+    });
+    opened.wait().expect("room");
+    thread::scope(|scope| {
+        for teller in 0..TELLERS {
+            let store = &store;
+            scope.spawn(move || {
+                let seed = teller ^ u64::from(std::process::id());
+                let mut random = fastrand::Rng::with_seed(seed);
+                loop {
+                    let (from, to) = (random.u8(..ACCOUNTS), random.u8(..ACCOUNTS));
+                    let some = random.u64(..300);
+                    let moved = store.transact(|mut bank| async move {
+                        let (from, to) = ([b'a', from], [b'a', to]);
+                        let left = amount(bank.get(from).await?);
+                        let moved = some.min(left);
+                        bank.put(from, (left - moved).to_be_bytes()).await?;
+                        let there = amount(bank.get(to).await?);
+                        bank.put(to, (there + moved).to_be_bytes()).await?;
+                        let teller = format!("teller{teller}");
+                        let number = amount(bank.get(&teller).await?) + 1;
+                        bank.put(&teller, number.to_be_bytes()).await?;
+                        Ok(number)
+                    });
+                    let number = moved.wait().expect("a disk without faults");
+                    let mut out = std::io::stdout().lock();
+                    writeln!(out, "teller{teller} {number}").expect("a parent that listens");
+                    out.flush().expect("a parent that listens");
+                }
+            });
+        }
+    });
+}
+
+/// What the newest reports of a child that was killed say of each teller.
+fn told(child: &mut Child) -> [u64; TELLERS as usize] {
+    let out = child.stdout.take().expect("it was piped");
+    let mut told = [0; TELLERS as usize];
+    let lines: Vec<Vec<u8>> = BufReader::new(out).split(b'\n').flatten().collect();
+    // The last line may be cut short.
+    for line in lines.iter().rev().skip(1) {
+        let line = String::from_utf8_lossy(line);
+        for (teller, told) in told.iter_mut().enumerate() {
+            let number = line.split_once(&format!("teller{teller} "));
+            let number = number.and_then(|(_, number)| number.trim().parse().ok());
+            *told = number.unwrap_or(0).max(*told);
+        }
+    }
+    told
+}
+
+fn bank_under_kills(tiny: bool, durability: Durability, seed: u64) {
+    let kills = std::env::var("THUNDERHEAD_KILLS").ok();
+    let kills: u64 = kills.and_then(|kills| kills.parse().ok()).unwrap_or(200);
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("store");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut known = [0; TELLERS as usize];
+    for _ in 0..kills.div_ceil(8) {
+        let mut child = start(&path, tiny, durability, true);
+        thread::sleep(Duration::from_micros(random.u64(1000..80_000)));
+        child.kill().expect("it can be killed");
+        let told = told(&mut child);
+        child.wait().expect("it was killed");
+        let store = open(&options(tiny), &path);
+        if store.is_empty().wait().expect("an undamaged store") {
+            continue;
+        }
+        let get = |key: &[u8]| amount(store.get(key).wait().expect("an undamaged store"));
+        let sum: u64 = (0..ACCOUNTS).map(|account| get(&[b'a', account])).sum();
+        assert_eq!(sum, u64::from(ACCOUNTS) * BALANCE, "money is made or lost");
+        for (teller, known) in known.iter_mut().enumerate() {
+            let done = get(format!("teller{teller}").as_bytes());
+            let acknowledged = told[teller].max(*known);
+            assert!(
+                done >= acknowledged,
+                "teller {teller}: {done} of {acknowledged}"
+            );
+            *known = done;
+        }
+    }
+    println!("{known:?} transfers");
+    assert!(
+        known.iter().sum::<u64>() > 0,
+        "no teller came to do anything"
+    );
+}
+
+#[test]
+fn a_bank_with_tellers_beside_each_other_keeps_its_money_over_kills() {
+    bank_under_kills(true, Durability::Immediate, 5);
+    bank_under_kills(false, Durability::Buffered, 6);
+}
+
+fn start(path: &Path, tiny: bool, durability: Durability, bank: bool) -> Child {
     let name = match durability {
         Durability::Immediate => "immediate",
         _ => "buffered",
@@ -100,6 +215,7 @@ fn start(path: &Path, tiny: bool, durability: Durability) -> Child {
         .env(CHILD, path)
         .env("THUNDERHEAD_KILLS_TINY", tiny.to_string())
         .env("THUNDERHEAD_KILLS_DURABILITY", name)
+        .env(BANK, bank.to_string())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .spawn()
@@ -160,7 +276,7 @@ fn kill_often(tiny: bool, durability: Durability, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let (mut newest, mut known) = (0, 0);
     for _ in 0..kills.div_ceil(4) {
-        let mut child = start(&path, tiny, durability);
+        let mut child = start(&path, tiny, durability, false);
         thread::sleep(Duration::from_micros(random.u64(1000..60_000)));
         child.kill().expect("it can be killed");
         known = acknowledged(&mut child).unwrap_or(0).max(known);
@@ -181,7 +297,10 @@ fn the_child_of_the_tests_here() {
         Ok("buffered") => Durability::Buffered,
         _ => Durability::Immediate,
     };
-    commit_until_killed(Path::new(&path), tiny, durability);
+    match std::env::var(BANK).is_ok_and(|bank| bank == "true") {
+        true => move_money_until_killed(Path::new(&path), tiny, durability),
+        false => commit_until_killed(Path::new(&path), tiny, durability),
+    }
 }
 
 #[test]

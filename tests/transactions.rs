@@ -826,3 +826,57 @@ fn watches_beside_writers_see_every_commit_once() {
         }
     });
 }
+
+#[test]
+fn a_transaction_of_ten_times_its_memory_leaves_no_space_behind() {
+    let options = options()
+        .transaction_bytes(64 << 10)
+        .segment_bytes(256 << 10)
+        .reserve_bytes(0);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = options.create(&path).unwrap();
+    let sound = |store: &Store| {
+        let summary = store.verify(|_| ControlFlow::Continue(())).wait().unwrap();
+        assert!(summary.is_sound() && summary.leaks == 0, "{summary:?}");
+    };
+    let tree_bytes = store.stats().tree_bytes;
+    // Ten times the memory, and values off the tree besides.
+    let large = |transaction: &mut Transaction| {
+        fill(transaction, 6500).unwrap();
+        for number in 0..20u8 {
+            transaction
+                .put([b'v', number], vec![number; 20_000])
+                .wait()
+                .unwrap();
+        }
+    };
+    let mut dropped = store.begin().wait().unwrap();
+    large(&mut dropped);
+    drop(dropped);
+    assert_eq!(
+        store.stats().tree_bytes,
+        tree_bytes,
+        "what was dropped is given back"
+    );
+    assert!(store.is_empty().wait().unwrap());
+    sound(&store);
+    // The process ends in the middle of one.
+    let mut lost = store.begin().wait().unwrap();
+    large(&mut lost);
+    std::mem::forget(lost);
+    let copy = directory.path().join("copy");
+    std::fs::copy(&path, &copy).unwrap();
+    let crashed = options.open(&copy).unwrap();
+    assert!(crashed.is_empty().wait().unwrap());
+    sound(&crashed);
+    let mut committed = crashed.begin().wait().unwrap();
+    large(&mut committed);
+    committed.commit().wait().unwrap();
+    assert_eq!(crashed.len().wait().unwrap(), 6520);
+    sound(&crashed);
+    crashed.close().wait().unwrap();
+    let again = options.open(&copy).unwrap();
+    assert_eq!(again.len().wait().unwrap(), 6520);
+    sound(&again);
+}
