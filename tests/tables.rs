@@ -339,6 +339,7 @@ fn another_layout_is_another_type() -> Outcome {
         Serde::<Drawing>::type_name(),
         Serde::<std::collections::BTreeMap<String, u64>>::type_name(),
         Serde::<()>::type_name(),
+        Serde::<std::net::Ipv4Addr>::type_name(),
     ];
     let expected = [
         "postcard Shape Circle|Polygon|Nothing",
@@ -349,6 +350,8 @@ fn another_layout_is_another_type() -> Outcome {
         "postcard Drawing {shape, parts, title}, first Shape Circle|Polygon|Nothing",
         "postcard map from string",
         "postcard ()",
+        // As it is written: postcard is not for people to read.
+        "postcard 4 parts, first u8",
     ];
     assert_eq!(names, expected);
     Ok(())

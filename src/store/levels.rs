@@ -75,18 +75,20 @@ impl Store {
                 for run in node.runs() {
                     level.pending += u64::from(run.live_operations());
                     level.slices += run.slices as u64;
-                    level.slice_bytes += (0..run.slices)
-                        .map(|index| run.slice(index).pointer().bytes)
-                        .sum::<u64>();
+                    for index in 0..run.slices {
+                        let bytes = run.slice(index).pointer().bytes;
+                        level.slice_bytes = level.slice_bytes.saturating_add(bytes);
+                    }
                 }
                 let children = (0..node.children()).map(|child| node.pointer(child));
                 if number == 1 {
                     // What is to be known of leaves stands in the pointers to them.
+                    // A damaged file may say anything.
                     for child in children {
                         let leaves = &mut levels[0];
                         leaves.nodes += 1;
-                        leaves.node_bytes += child.bytes;
-                        leaves.entries += child.entries;
+                        leaves.node_bytes = leaves.node_bytes.saturating_add(child.bytes);
+                        leaves.entries = leaves.entries.saturating_add(child.entries);
                     }
                 } else {
                     let expect = Expect::Level(page.level() - 1);
@@ -98,7 +100,7 @@ impl Store {
                     0 => (level.node_bytes, u64::from(pages.settings.page_bytes)),
                     _ => (level.entries, u64::from(pages.settings.children_max)),
                 };
-                let most = most * level.nodes.max(1);
+                let most = most.saturating_mul(level.nodes.max(1));
                 level.fill = (has as f64 / most as f64).min(1.0);
             }
             Ok(levels)

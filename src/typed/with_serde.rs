@@ -120,6 +120,11 @@ macro_rules! plain {
 impl<'de> Deserializer<'de> for Layout<'_> {
     type Error = Error;
 
+    /// As postcard: some types are written in another way where people are to read it.
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
     plain! {
         deserialize_any: "any",
         deserialize_bool: "bool",
