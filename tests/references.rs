@@ -4,8 +4,11 @@ use std::error::Error;
 use std::ops::ControlFlow;
 
 use futures::TryStreamExt;
+use thunderhead::disk::MemoryDisk;
 use thunderhead::typed::Table;
-use thunderhead::{Change, ErrorKind, MergeOperator, Options, Store, ValueKind, Watched, inspect};
+use thunderhead::{
+    Change, ErrorKind, MergeOperator, Options, Store, Value, ValueKind, Watched, inspect,
+};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -114,6 +117,46 @@ fn a_view_is_never_left() -> Outcome {
 }
 
 #[test]
+fn a_broken_reference_is_an_error_in_its_place_and_ranges_go_on() -> Outcome {
+    let store = Options::new()
+        .merge_operator(Append)
+        .open_disk(MemoryDisk::new())?;
+    store.put("a", "1").wait()?;
+    store.put("c", "3").wait()?;
+    store.put("target", "value").wait()?;
+    // Operands on a reference are put on what it leads to.
+    store.put_reference("b", "target").wait()?;
+    store.merge("b", "append", "!").wait()?;
+    assert_eq!(store.get("b").wait()?.unwrap(), "value!");
+    store.delete("target").wait()?;
+    let is_broken = |error: &thunderhead::Error| error.kind() == ErrorKind::BrokenReference;
+    for following in [false, true] {
+        let range = || match following {
+            false => store.iter(),
+            true => store.iter().following(),
+        };
+        let shown = |results: Vec<thunderhead::Result<(Vec<u8>, Value)>>| -> Vec<String> {
+            let shown = results.into_iter().map(|result| match result {
+                Ok((key, _)) => String::from_utf8(key).unwrap(),
+                Err(error) => format!("{}", is_broken(&error)),
+            });
+            shown.collect()
+        };
+        assert_eq!(shown(range().collect()), ["a", "true", "c"]);
+        assert_eq!(shown(range().rev().collect()), ["c", "true", "a"]);
+        let stream = futures::executor::block_on(futures::StreamExt::collect(range()));
+        assert_eq!(shown(stream), ["a", "true", "c"]);
+        let mut lent = range();
+        assert_eq!(lent.next_with(|key, _| key == b"a").wait()?, Some(true));
+        assert!(is_broken(&lent.next_entry().wait().unwrap_err()));
+        assert_eq!(lent.next_with(|key, _| key == b"c").wait()?, Some(true));
+        assert_eq!(lent.next_with(|_, _| ()).wait()?, None);
+        assert_eq!(range().keys().count(), 3);
+    }
+    Ok(())
+}
+
+#[test]
 fn ranges_show_references_and_follow_them_on_request() -> Outcome {
     let store = Store::in_memory()?;
     store.put("a", "value").wait()?;
@@ -145,7 +188,7 @@ fn ranges_show_references_and_follow_them_on_request() -> Outcome {
     );
     let error = range.next().unwrap().unwrap_err();
     assert_eq!(error.chain(), [&b"c"[..], b"nothing"]);
-    assert!(range.next().is_none(), "an error ends an iterator");
+    assert!(range.next().is_none());
 
     // As a stream, lent, and without its value.
     store.delete("c").wait()?;

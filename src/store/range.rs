@@ -18,7 +18,7 @@ use super::subtree::Base;
 use super::value::{Entry, Value, ValueKind};
 use crate::cache::Handle;
 use crate::disk::block_on;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::PagePointer;
 use crate::format::record::Tag;
 use crate::snapshot::{Cursor, Direction, Layered, Start, Stop, load_value, target_of};
@@ -100,11 +100,13 @@ impl<R, F: FnOnce(&[u8], Lent<'_>) -> R> Future for Lend<'_, '_, F> {
 /// It sees what there was when it was made, for as long as it lives. As an [`Iterator`] it waits, as
 /// a [`Stream`] it is awaited; both own what they give. [`next_with`](Self::next_with) lends it
 /// instead and allocates nothing. After an error these two end, while lending tries the same entry
-/// again.
+/// again. But an entry that needs what a broken reference leads to is an error (`BrokenReference`) in
+/// its place, after which all of them give the next one.
 ///
 /// What it gives for a reference to another key is the reference:
 /// [`Value::kind`] and [`next_kind_with`](Self::next_kind_with) tell. To get the
-/// values in the place of references: [`following`](Self::following).
+/// values in the place of references: [`following`](Self::following). Merge operands on a reference
+/// are put on what it leads to, in any case.
 ///
 /// Costs: one descent a leaf; where nothing is pending, no more than a copy an entry.
 #[must_use = "a range does nothing before it is asked"]
@@ -264,9 +266,17 @@ impl<'r> Range<'r> {
             if let Some(future) = loading {
                 let result = ready!(future.as_mut().poll(context));
                 *loading = None;
-                match result? {
-                    Loaded::Value(loaded) => value = Some(loaded),
-                    Loaded::Page(page) => self.loaded.push(page),
+                match result {
+                    Ok(Loaded::Value(loaded)) => value = Some(loaded),
+                    Ok(Loaded::Page(page)) => self.loaded.push(page),
+                    // Unless the other end has given the entry meanwhile.
+                    Err(error) if stands_for_entry(&error) => {
+                        if let Stop::Entry = self.step(direction)? {
+                            self.held[direction as usize] = false;
+                            return Poll::Ready(Err(error));
+                        }
+                    }
+                    Err(error) => return Poll::Ready(Err(error)),
                 }
             }
             match self.step(direction)? {
@@ -449,7 +459,7 @@ impl<'r> Range<'r> {
             return None;
         }
         let next = block_on(self.lend(direction, true, entry));
-        self.failed = next.is_err();
+        self.failed = (next.as_ref()).is_err_and(|error| !stands_for_entry(error));
         next.transpose()
     }
 }
@@ -492,6 +502,11 @@ fn limit<'c>(
         Some(cursor) => cursor.frontier(!held),
         None => bound.as_ref().map(Vec::as_slice),
     }
+}
+
+/// Whether an error is given in the place of an entry, after which the next one comes.
+fn stands_for_entry(error: &Error) -> bool {
+    error.kind() == ErrorKind::BrokenReference
 }
 
 fn entry(key: &[u8], value: Lent<'_>) -> (Vec<u8>, Value) {
@@ -539,7 +554,7 @@ impl Range<'_> {
         );
         self.loading = loading;
         let next = ready!(polled);
-        self.failed = next.is_err();
+        self.failed = (next.as_ref()).is_err_and(|error| !stands_for_entry(error));
         Poll::Ready(next.transpose())
     }
 }
