@@ -109,9 +109,9 @@ impl History {
         state.bytes = 0;
     }
 
-    /// The journals that have all that was committed after a sequence, but for the newest one.
-    /// `None`: they are not kept.
-    fn after(&self, since: SequenceNumber) -> Option<Recent> {
+    /// The journals that have all that was committed after a sequence, newest first, with the one
+    /// that was the newest a moment ago. `None`: they are not kept.
+    fn after(&self, since: SequenceNumber, newest: Arc<Journal>) -> Option<Recent> {
         let state = lock(&self.state);
         if since < state.complete_after {
             return None;
@@ -121,7 +121,13 @@ impl History {
             let last = journal.last_sequence();
             last.is_some_and(|last| last > since)
         });
-        Some(after.cloned().collect())
+        let mut recent: Recent = after.cloned().collect();
+        // Any number of journals may have been frozen meanwhile, it and newer ones: then it has its
+        // place among them, or had nothing that is asked for.
+        if !recent.iter().any(|journal| Arc::ptr_eq(journal, &newest)) {
+            recent.insert(0, newest);
+        }
+        Some(recent)
     }
 
     #[cfg(test)]
@@ -191,16 +197,16 @@ impl Core {
     pub(super) fn committed_after(&self, since: SequenceNumber) -> Option<Recent> {
         // In this order: a journal goes into the history before the next version is shown.
         let newest = Arc::clone(&self.current.load().journals[0]);
-        let mut recent = self.history.after(since)?;
-        recent.insert(0, newest);
-        recent.dedup_by(|a, b| Arc::ptr_eq(a, b));
-        Some(recent)
+        self.history.after(since, newest)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use crate::disk::MemoryDisk;
+    use crate::format::SequenceNumber;
     use crate::{Maintenance, Options, Store};
 
     fn store(history_bytes: usize) -> Store {
@@ -235,6 +241,30 @@ mod tests {
         assert!(kept() <= one + 1, "the second began later");
         drop(second);
         assert_eq!(kept(), 0);
+    }
+
+    #[test]
+    fn journals_are_in_order_and_once_however_many_are_frozen_meanwhile() {
+        for freezes in 0..4u64 {
+            let store = store(1 << 20);
+            let core = &store.shared.core;
+            let since = core.since(store.sequence());
+            store.put("0", "asked for").wait().unwrap();
+            let newest = Arc::clone(&core.current.load().journals[0]);
+            for number in 0..freezes {
+                core.freeze();
+                store.put([number as u8], "later").wait().unwrap();
+            }
+            let recent = core.history.after(since.sequence(), newest).unwrap();
+            // Where anything was frozen, the very newest is not asked for yet.
+            let lasts: Vec<_> = recent
+                .iter()
+                .map(|journal| journal.last_sequence())
+                .collect();
+            let expected = (1..=freezes.max(1)).rev();
+            let expected: Vec<_> = expected.map(|last| Some(SequenceNumber(last))).collect();
+            assert_eq!(lasts, expected);
+        }
     }
 
     #[test]
