@@ -92,13 +92,15 @@ pub(crate) struct Core {
     pub(super) is_short: AtomicBool,
     /// The trouble was told to nobody yet.
     trouble_is_news: AtomicBool,
-    pub(super) closed: AtomicBool,
+    closed: AtomicBool,
+    /// The last `Store` was dropped. Batches and transactions may still be committed.
+    abandoned: AtomicBool,
     pub(super) jobs: Jobs,
     /// There is work for the maintenance.
     pub(super) work: Signal,
     /// How many watch what is committed.
     pub(super) watchers: AtomicUsize,
-    /// Something was committed, and somebody watches.
+    /// Something was committed, and somebody watches, or nothing more is to be watched.
     pub(super) watched: Signal,
     /// Maintenance did something.
     pub(super) progress: Signal,
@@ -143,6 +145,7 @@ impl Core {
             is_short: AtomicBool::new(false),
             trouble_is_news: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
             jobs,
             watchers: AtomicUsize::new(0),
             watched: Signal::default(),
@@ -197,6 +200,28 @@ impl Core {
         Ok(())
     }
 
+    /// Refuses everything from now on.
+    pub(super) fn mark_closed(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.watched.give();
+    }
+
+    /// Nobody has a `Store` any more.
+    pub(super) fn mark_abandoned(&self) {
+        self.abandoned.store(true, Ordering::Release);
+        self.watched.give();
+    }
+
+    /// Refuses to wait for what nobody will commit.
+    pub(super) fn check_watchable(&self) -> Result<()> {
+        self.check_open()?;
+        self.check_poisoned()?;
+        if self.abandoned.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the store was dropped"));
+        }
+        Ok(())
+    }
+
     /// Refuses writes that cannot be done. `grows`: the write may need more space.
     pub(super) fn check_writable(&self, grows: bool) -> Result<()> {
         self.check_open()?;
@@ -245,6 +270,7 @@ impl Core {
         });
         self.is_poisoned.store(true, Ordering::Release);
         self.progress.give();
+        self.watched.give();
     }
 
     /// Preparing space syncs. If that failed, and not for want of room, other things that were

@@ -243,7 +243,7 @@ impl Store {
         Operation::new(async move {
             let core = &self.shared.core;
             if core.log.is_none() {
-                core.closed.store(true, Ordering::Release);
+                core.mark_closed();
                 return Ok(());
             }
             core.check_open()?;
@@ -258,8 +258,7 @@ impl Store {
                     }
                     Err(error) => Err(error),
                 };
-                core.closed.store(true, Ordering::Release);
-                core.watched.give();
+                core.mark_closed();
                 core.stopping.store(true, Ordering::Release);
                 drop(state);
                 Ok((result, worker))
@@ -287,6 +286,7 @@ impl Drop for Shared {
                 }
             });
         }
+        core.mark_abandoned();
     }
 }
 

@@ -124,6 +124,10 @@ impl Store {
     /// the log, or the sequence is from before the store was opened, it gives
     /// [`Watched::Missed`], with a snapshot to read instead, and goes on from there.
     ///
+    /// It ends with an error when the store is closed or writes no more, or its last clone is dropped:
+    /// a watch does not keep a store open. Batches and transactions that outlive the store, and are
+    /// committed after the watch has ended, are not in it.
+    ///
     /// Costs: each watch looks at every operation that is committed, and copies those in its range.
     ///
     /// ```
@@ -162,7 +166,8 @@ impl Store {
 impl Watch {
     /// The next commit that changes the range, when there is one. Dropping the future loses nothing.
     ///
-    /// Errors: `Closed`.
+    /// Errors, once everything that was committed before is given: `Closed`, also where no
+    /// [`Store`] is left; `Poisoned`.
     pub fn next_commit(&mut self) -> Operation<impl Future<Output = Result<Watched>> + Send> {
         Operation::new(poll_fn(|context| self.poll_watched(context)))
     }
@@ -183,14 +188,16 @@ impl Watch {
             }
             let core = Arc::clone(&self.reader.core);
             let count = core.watched.count();
+            // Before it looks: what was committed until the end is there to be seen then.
+            let goes_on = core.check_watchable();
             self.look();
             if let Some(watched) = self.seen.pop_front() {
                 return Poll::Ready(Ok(watched));
             }
-            core.check_open()?;
             if core.published() > self.since.sequence() {
                 continue;
             }
+            goes_on?;
             self.waiting = Some(Box::pin(async move { core.watched.after(count).await }));
         }
     }
