@@ -138,6 +138,61 @@ fn a_watch_of_a_store_that_is_read_only_ends_when_it_is_closed() {
 }
 
 #[test]
+fn tasks_that_do_not_wait_any_longer_are_forgotten() {
+    let store = store(Maintenance::Caller);
+    let kept = |task: &Arc<Task>| Arc::strong_count(task) - 1;
+    let first = Arc::default();
+    let mut passed_on = store.watch(.., store.sequence());
+    assert!(poll(&mut passed_on, &first).is_pending());
+    for _ in 0..10 {
+        let task = Arc::default();
+        let mut watch = store.watch(.., store.sequence());
+        assert!(poll(&mut watch, &task).is_pending());
+        assert!(poll(&mut watch, &task).is_pending());
+        assert_eq!(kept(&task), 1);
+        drop(watch);
+        assert_eq!(kept(&task), 0);
+    }
+    // One watch wakes who asked it last.
+    let last = Arc::default();
+    assert!(poll(&mut passed_on, &last).is_pending());
+    assert_eq!((kept(&first), kept(&last)), (0, 1));
+    // A task that waits for two of them goes on waiting for the other one.
+    let mut other = store.watch(.., store.sequence());
+    assert!(poll(&mut other, &last).is_pending());
+    drop(other);
+    store.put("k", "v").wait().unwrap();
+    assert_eq!((first.woken(), last.woken()), (0, 1));
+    assert_eq!(key_put(poll(&mut passed_on, &last)), b"k");
+}
+
+#[test]
+fn a_task_may_go_when_its_waker_is_let_go() {
+    /// Owns the watch that keeps its waker.
+    #[derive(Default)]
+    struct Owner(std::sync::Mutex<Option<Watch>>);
+
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    let store = store(Maintenance::Caller);
+    let mut outer = store.watch(.., store.sequence());
+    let owner = Arc::<Owner>::default();
+    let waker = Waker::from(Arc::clone(&owner));
+    let mut context = Context::from_waker(&waker);
+    let mut inner = store.watch(.., store.sequence());
+    let task = Arc::default();
+    assert!(poll(&mut inner, &task).is_pending());
+    assert!(Pin::new(&mut outer).poll_next(&mut context).is_pending());
+    *owner.0.lock().unwrap() = Some(inner);
+    drop((waker, owner));
+    // With the last waker goes its task, and with that the watch which it waited for.
+    drop(outer);
+    assert_eq!(Arc::strong_count(&task), 1);
+}
+
+#[test]
 fn who_comes_after_the_end_is_told_at_once() {
     let store = store(Maintenance::Caller);
     let other = store.clone();
