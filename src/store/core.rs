@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 
 use super::bases::Bases;
 use super::commit::Queue;
@@ -68,6 +69,8 @@ pub(crate) struct Core {
     pub(super) locks: LockTable,
     /// Recent commits, for transactions that are older.
     pub(super) history: History,
+    /// Where records of single writes are put together.
+    pub(super) encoded: Mutex<BytesMut>,
     pub(super) queue: Mutex<Queue>,
     /// A commit that was alone has ended, and others waited for it.
     pub(super) alone_ended: Signal,
@@ -130,6 +133,7 @@ impl Core {
             published: AtomicU64::new(published.0),
             versions: Mutex::new(()),
             gate: Gate::default(),
+            encoded: Mutex::default(),
             queue: Mutex::default(),
             alone_ended: Signal::default(),
             log: log.map(Mutex::new),

@@ -4,15 +4,16 @@
 //! values that are too large for a leaf, and records that are too large for the log, take the way
 //! of a batch.
 
-use std::cell::RefCell;
 use std::future::Future;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
 use smallvec::smallvec;
 
 use super::Store;
 use super::commit::Entry;
-use super::gate::Pass;
+use super::core::Core;
+use super::gate::{Inside, Pass};
 use super::key_range::KeyRange;
 use super::operation::Operation;
 use super::reader::{check_key, half_open};
@@ -21,7 +22,7 @@ use crate::error::Result;
 use crate::format::SequenceNumber;
 use crate::format::record::{Record, Tag, USER_TREE, range_end_payload, read_range_end};
 use crate::space::Urgency;
-use crate::transaction::locks::Wanted;
+use crate::transaction::locks::{Owner, Wanted};
 
 impl Store {
     /// Puts a value, as a commit of its own; gives its sequence.
@@ -171,6 +172,24 @@ impl Store {
         self.commit_full(tag, &key, payload).await
     }
 
+    /// Waits until nobody else has locked what a record writes.
+    fn pass_locks<'w>(
+        &'w self,
+        inside: Inside,
+        record: &Record<'w>,
+    ) -> BoxFuture<'w, Result<(Inside, Option<Owner>)>> {
+        let core = &self.shared.core;
+        let wanted = match record.tag {
+            Tag::DeleteRange => {
+                let end = read_range_end(record.payload).unwrap_or_default();
+                Wanted::Range(record.key, end)
+            }
+            _ => Wanted::Key(record.key),
+        };
+        let meet = move |party| core.locks.met(party, [wanted]);
+        Box::pin(core.pass_locks(inside, Pass::Shared, self.party, meet))
+    }
+
     /// The same, with a key as the tree has it.
     async fn commit_full(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Result<SequenceNumber> {
         let core = &self.shared.core;
@@ -189,20 +208,14 @@ impl Store {
             batch.writes.append(tag, key, payload);
             return Box::pin(batch.commit()).await;
         }
-        let encoded = encode(&record, bytes);
+        let encoded = core.encode(&record, bytes);
         if !core.has_room() {
             Box::pin(core.wait_for_room()).await?;
         }
         let mut inside = core.gate.enter(Pass::Shared).await;
         let mut locks = Vec::new();
         if !core.locks.is_idle() {
-            let wanted = match tag {
-                Tag::DeleteRange => Wanted::Range(key, read_range_end(payload).unwrap_or_default()),
-                _ => Wanted::Key(key),
-            };
-            let meet = |party| core.locks.met(party, [wanted]);
-            let passed = core.pass_locks(inside, Pass::Shared, self.party, meet);
-            let (again, owner) = Box::pin(passed).await?;
+            let (again, owner) = self.pass_locks(inside, &record).await?;
             inside = again;
             locks.extend(owner);
         }
@@ -227,27 +240,26 @@ impl Store {
     }
 }
 
-/// How much memory a thread sets aside at a time for the records that it writes.
+/// How much memory a store sets aside at a time for the records of single writes.
 const ENCODED_BYTES: usize = 32 << 10;
 
-thread_local! {
-    /// Where this thread's records are put one after the other: the journals keep them, and give
-    /// them up together.
-    static ENCODED: RefCell<BytesMut> = RefCell::default();
-}
-
-/// Puts a record of so many bytes into memory that it shares with its neighbours, if it is small.
-fn encode(record: &Record<'_>, bytes: usize) -> Bytes {
-    if bytes > ENCODED_BYTES / 16 {
-        let mut encoded = Vec::with_capacity(bytes);
-        record.append_to(&mut encoded);
-        return encoded.into();
-    }
-    ENCODED.with_borrow_mut(|encoded| {
-        if encoded.capacity() < bytes {
-            *encoded = BytesMut::with_capacity(ENCODED_BYTES);
+impl Core {
+    /// Puts a record of so many bytes into memory. Small ones share some with those before and after
+    /// them, which the journals keep and give up together.
+    fn encode(&self, record: &Record<'_>, bytes: usize) -> Bytes {
+        let shared = match bytes <= ENCODED_BYTES / 16 {
+            true => self.encoded.try_lock().ok(),
+            false => None,
+        };
+        let Some(mut shared) = shared else {
+            let mut encoded = Vec::with_capacity(bytes);
+            record.append_to(&mut encoded);
+            return encoded.into();
+        };
+        if shared.capacity() < bytes {
+            *shared = BytesMut::with_capacity(ENCODED_BYTES);
         }
-        record.append_to(encoded);
-        encoded.split().freeze()
-    })
+        record.append_to(&mut *shared);
+        shared.split().freeze()
+    }
 }

@@ -306,6 +306,7 @@ impl Writes {
     /// Where it is by now.
     pub(super) fn mark(&self) -> Mark {
         Mark {
+            of: Arc::clone(&self.overlay),
             overlay: lock(&self.overlay).mark(),
             values: self.values.len(),
             spills: self.spills,
@@ -314,6 +315,12 @@ impl Writes {
 
     /// Undoes what was written after a mark. Errors: part of that is on the disk already.
     pub(super) fn roll_back(&mut self, mark: &Mark) -> Result<()> {
+        if !Arc::ptr_eq(&mark.of, &self.overlay) {
+            self.torn = true;
+            return Err(Error::invalid(
+                "another transaction stands where the savepoint was made: it can only be dropped",
+            ));
+        }
         if mark.spills != self.spills {
             self.torn = true;
             return Err(Error::invalid(
@@ -460,8 +467,13 @@ impl Writes {
     }
 }
 
+/// How often a transaction looks at what was committed meanwhile while others go on committing.
+const ROUNDS_BESIDE_OTHERS: u32 = 2;
+
 /// A place in the writes of a transaction.
 pub(super) struct Mark {
+    /// Whose place it is: transactions can be swapped behind a savepoint.
+    of: Arc<Mutex<Overlay>>,
     overlay: OverlayMark,
     values: usize,
     spills: u64,
@@ -557,11 +569,23 @@ impl Transaction {
         let mut validation = self.validation(self.isolation)?;
         core.wait_for_room().await?;
         let was = self.view();
+        let mut rounds = 0;
         loop {
+            // Who reads much is overtaken again and again: then the others wait.
+            let pass = match rounds < ROUNDS_BESIDE_OTHERS {
+                true => Pass::Shared,
+                false => Pass::Alone,
+            };
+            if pass == Pass::Alone {
+                self.writes.enter(pass).await?;
+            }
             if let (Some(validation), Some(was)) = (&mut validation, &was) {
                 validation.catch_up(&core, was).await?;
             }
-            self.writes.enter(Pass::Shared).await?;
+            if pass == Pass::Alone {
+                return Ok(validation);
+            }
+            self.writes.enter(pass).await?;
             // It may have waited for many commits.
             let kept = match &mut validation {
                 Some(validation) => validation.advance(&core)?,
@@ -570,6 +594,7 @@ impl Transaction {
             if kept {
                 return Ok(validation);
             }
+            rounds += 1;
             self.writes.inside = None;
         }
     }
