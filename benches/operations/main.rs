@@ -9,6 +9,7 @@
 
 mod data;
 mod each;
+mod locks;
 mod reads;
 mod transactions;
 mod values;
@@ -33,6 +34,7 @@ criterion_group!(
     transactions::validation,
     transactions::groups,
     values::off_tree,
+    locks::locks,
     whole::bulk_load,
     whole::reopening,
     whole::checkpoints,

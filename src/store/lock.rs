@@ -133,7 +133,7 @@ impl Store {
     ) -> Result<Option<RangeGuard>> {
         let core = &self.shared.core;
         core.check_open()?;
-        let owner = core.owner(self.party);
+        let owner = core.locks.owner_for(self.party);
         if !core.acquire(&owner, range, mode, patience).await? {
             return Ok(None);
         }
@@ -208,7 +208,7 @@ impl Transaction {
         core.check_open()?;
         let owner = match self.writes.owner.take() {
             Some(owner) => owner,
-            None => core.owner(self.writes.party),
+            None => core.locks.owner_for(self.writes.party),
         };
         let owner = self.writes.owner.insert(owner);
         if self.writes.inside.is_some() {
@@ -242,14 +242,6 @@ fn timed_out(blocker: Option<Blocker>) -> Error {
 }
 
 impl Core {
-    /// Somebody who locks, or commits in the name of somebody who has locked.
-    fn owner(&self, party: Option<OwnerId>) -> Owner {
-        match party {
-            Some(party) => self.locks.owner_within(party),
-            None => self.locks.owner(),
-        }
-    }
-
     /// Locks a range and waits for those who may commit to it at the moment.
     async fn acquire(
         self: &Arc<Self>,

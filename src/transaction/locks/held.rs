@@ -145,6 +145,21 @@ impl Held {
         }
     }
 
+    /// Something of a range that a family has shared, and not exclusively as well.
+    pub(super) fn family_shares(&self, family: u64, range: &LockRange) -> Option<LockRange> {
+        let found = self.tree.visit(range.wanted(), false, &mut |_, entry| {
+            let is_own = entry.owner.family == family && entry.mode == LockMode::Shared;
+            let common = entry.range.intersection(range).filter(|_| is_own);
+            let shares = common
+                .is_some_and(|(low, end)| !self.family_has(family, low, end, LockMode::Exclusive));
+            match shares {
+                true => ControlFlow::Break(entry.range.clone()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        found.break_value()
+    }
+
     /// Gives an owner a range, joined with what it has. Of what it has shared and now gets
     /// exclusively, only the latter stays.
     pub(super) fn add(&mut self, owner: OwnerId, range: LockRange, mode: LockMode) {

@@ -38,6 +38,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | `range` | [`LockRange`], and what is asked of ranges |
+//! | `mode` | [`LockMode`] |
 //! | `tree` | which of many ranges overlap one |
 //! | `held` | the locks that are held, joined by owner |
 //! | `owner` | who holds locks |
@@ -49,6 +50,7 @@
 mod deadlock;
 mod future;
 mod held;
+mod mode;
 mod owner;
 mod range;
 mod table;
@@ -66,24 +68,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use mode::LockMode;
 pub(crate) use owner::{Owner, OwnerId};
 pub(crate) use range::{LockRange, Wanted};
 pub(crate) use table::{Blocker, LockTable};
-
-/// What a range lock excludes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum LockMode {
-    /// Others may share the range; nobody else may write to it.
-    Shared,
-    /// Nobody else may lock the range or write to it.
-    Exclusive,
-}
-
-impl std::fmt::Display for LockMode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Shared => "shared",
-            Self::Exclusive => "exclusive",
-        })
-    }
-}

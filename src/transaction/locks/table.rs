@@ -11,7 +11,7 @@ use std::ops::ControlFlow;
 use std::task::Waker;
 
 use super::LockMode;
-use super::deadlock::explain;
+use super::deadlock::{Wait, explain};
 use super::held::{Held, Own};
 use super::owner::{Owner, OwnerId};
 use super::range::{LockRange, Wanted};
@@ -138,6 +138,10 @@ impl Shared {
     }
 
     pub(super) fn release_all(&self, owner: OwnerId) {
+        if self.held.load(Ordering::Relaxed) == 0 {
+            // What the owner holds is counted, and it knows of it.
+            return;
+        }
         self.change(|state, woken| {
             if state.held.remove_all(owner) {
                 state.settle(owner.family, woken);
@@ -194,6 +198,14 @@ impl LockTable {
         let number = self.shared.next_owner.fetch_add(1, Ordering::Relaxed);
         let family = number;
         self.owner_with(OwnerId { number, family })
+    }
+
+    /// A new owner, in the name of another one or not.
+    pub(crate) fn owner_for(&self, party: Option<OwnerId>) -> Owner {
+        match party {
+            Some(party) => self.owner_within(party),
+            None => self.owner(),
+        }
     }
 
     /// The same, whom the locks of another owner do not concern.
@@ -267,6 +279,13 @@ impl State {
             Own::Enough => return Ok(Attempt::Granted),
             Own::Weaker(shared) if !may_upgrade => return Err(upgrade_refused(range, &shared)),
             Own::Weaker(_) | Own::Nothing => {}
+        }
+        let has_relatives = self.relatives.contains_key(&owner.family);
+        if has_relatives && mode == LockMode::Exclusive && !may_upgrade {
+            let shared = self.held.family_shares(owner.family, range);
+            if let Some(shared) = shared {
+                return Err(upgrade_refused(range, &shared));
+            }
         }
         if self.held.len() + self.waiting.len() >= self.ranges_max {
             return Err(Error::new(
@@ -450,7 +469,9 @@ impl State {
     /// Ends the deadlocks that a request is part of.
     fn resolve(&mut self, number: u64, woken: &mut Woken) {
         while let Some(cycle) = self.cycle_through(number) {
-            let victim = cycle.iter().max_by_key(|wait| wait.owner.number);
+            // Of a family, which is as old as its first, the youngest.
+            let age = |wait: &&Wait| (wait.owner.family, wait.owner.number);
+            let victim = cycle.iter().max_by_key(age);
             let victim = victim.map_or(number, |wait| wait.number);
             self.fail(victim, explain(&cycle, victim), woken);
         }

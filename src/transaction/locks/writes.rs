@@ -64,10 +64,7 @@ impl LockTable {
         before: Option<Owner>,
         met: Vec<LockRange>,
     ) -> Result<Owner> {
-        let owner = before.unwrap_or_else(|| match party {
-            Some(party) => self.owner_within(party),
-            None => self.owner(),
-        });
+        let owner = before.unwrap_or_else(|| self.owner_for(party));
         for range in met {
             self.lock_to_write(&owner, range).await?;
         }
