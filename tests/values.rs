@@ -181,6 +181,67 @@ fn what_reads_can_be_copied_into_a_value() {
 }
 
 #[test]
+fn writers_of_small_values_keep_to_the_memory_of_a_transaction() {
+    const MEMORY_BYTES: usize = 64 << 10;
+    const COUNT: usize = 20_000;
+    let key = |number: usize| format!("number {number:05}");
+    let value = |number: usize| content(number as u64, 60);
+    let open = || {
+        options()
+            .transaction_bytes(MEMORY_BYTES)
+            .open_disk(MemoryDisk::new())
+            .unwrap()
+    };
+    // What went to the disk counts as committed bytes; the rest is in memory.
+    let fill = |store: &Store, put: &mut dyn FnMut(String, Vec<u8>)| {
+        let mut sent = store.stats().committed_bytes;
+        let mut unsent = 0;
+        for number in 0..COUNT {
+            let (key, value) = (key(number), value(number));
+            unsent += key.len() + value.len();
+            put(key, value);
+            let now = store.stats().committed_bytes;
+            if now > sent {
+                (sent, unsent) = (now, 0);
+            }
+            assert!(unsent <= MEMORY_BYTES, "{unsent} bytes at {number}");
+        }
+    };
+    let check = |store: &Store, context: &str| {
+        let mut numbers = 0..COUNT;
+        for entry in store {
+            let (found, bytes) = entry.unwrap();
+            let number = numbers.next().unwrap();
+            assert_eq!(found, key(number).as_bytes(), "{context}");
+            assert_eq!(bytes, value(number), "{context}");
+        }
+        assert_eq!(numbers.next(), None, "{context}");
+        check_sound(store, context);
+    };
+
+    let store = open();
+    let mut transaction = store.begin().wait().unwrap();
+    fill(&store, &mut |key, value| {
+        let mut writer = transaction.value_writer(key).unwrap();
+        writer.write(&value).wait().unwrap();
+        writer.finish().wait().unwrap();
+    });
+    assert_eq!(transaction.len().wait().unwrap(), COUNT as u64);
+    transaction.commit().wait().unwrap();
+    check(&store, "a transaction");
+
+    let store = open();
+    let mut batch = store.batch();
+    fill(&store, &mut |key, value| {
+        let mut writer = batch.value_writer(key).unwrap();
+        writer.write(&value).wait().unwrap();
+        writer.finish().wait().unwrap();
+    });
+    batch.commit().wait().unwrap();
+    check(&store, "a batch");
+}
+
+#[test]
 fn limits_are_told() {
     let store = Store::in_memory().unwrap();
     let kind = |result: Result<SequenceNumber>| result.unwrap_err().kind();

@@ -53,7 +53,7 @@ impl Batch {
         })
     }
 
-    async fn spill_if_large(&mut self) -> Result<()> {
+    pub(super) async fn spill_if_large(&mut self) -> Result<()> {
         if self.writes.inside.is_none() && self.writes.is_large() {
             self.writes.enter(Pass::Alone).await?;
         }

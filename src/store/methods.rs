@@ -357,7 +357,7 @@ macro_rules! writing_methods {
             &mut self,
             key: impl AsRef<[u8]>,
         ) -> $crate::Result<$crate::store::ValueWriter<'_>> {
-            $crate::store::ValueWriter::within(&mut self.writes, key.as_ref())
+            $crate::store::ValueWriter::begin(self, key.as_ref())
         }
 
         /// Deletes a key. No error if there is none. Errors: those of [`put`](Self::put); a full disk is

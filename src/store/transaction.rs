@@ -165,7 +165,6 @@ impl Writes {
     pub(super) fn begin_value(&mut self, key: &[u8]) -> Result<(Vec<u8>, Writing)> {
         let key = self.base.key(key)?.to_vec();
         self.core.check_writable(true)?;
-        self.appended = None;
         Ok((key, Writing::begin(&self.core)?))
     }
 

@@ -15,7 +15,7 @@ use futures::io::AsyncWrite;
 use super::Store;
 use super::batch::Batch;
 use super::operation::Operation;
-use super::transaction::Writes;
+use super::transaction::{Transaction, Writes};
 use super::writing::Writing;
 use crate::disk::block_on;
 use crate::error::{Error, Result};
@@ -56,9 +56,33 @@ pub struct ValueWriter<'t> {
     state: State,
 }
 
-enum Target<'t> {
+/// Where a value goes.
+pub(super) enum Target<'t> {
     Store(Box<Batch>),
-    Within(&'t mut Writes),
+    Batch(&'t mut Batch),
+    Transaction(&'t mut Transaction),
+}
+
+impl Target<'_> {
+    fn writes(&mut self) -> &mut Writes {
+        match self {
+            Self::Store(batch) => &mut batch.writes,
+            Self::Batch(batch) => &mut batch.writes,
+            Self::Transaction(transaction) => &mut transaction.writes,
+        }
+    }
+}
+
+impl<'t> From<&'t mut Batch> for Target<'t> {
+    fn from(batch: &'t mut Batch) -> Self {
+        Self::Batch(batch)
+    }
+}
+
+impl<'t> From<&'t mut Transaction> for Target<'t> {
+    fn from(transaction: &'t mut Transaction) -> Self {
+        Self::Transaction(transaction)
+    }
 }
 
 enum State {
@@ -73,10 +97,11 @@ fn failed() -> Error {
 }
 
 impl<'t> ValueWriter<'t> {
-    pub(super) fn within(writes: &'t mut Writes, key: &[u8]) -> Result<Self> {
-        let (key, writing) = writes.begin_value(key)?;
+    pub(super) fn begin(target: impl Into<Target<'t>>, key: &[u8]) -> Result<Self> {
+        let mut target = target.into();
+        let (key, writing) = target.writes().begin_value(key)?;
         Ok(Self {
-            target: Target::Within(writes),
+            target,
             key,
             state: State::Ready(Box::new(writing)),
         })
@@ -110,20 +135,20 @@ impl<'t> ValueWriter<'t> {
     }
 
     /// Puts the value in the place of what the key had: as a commit of its own, with the store's
-    /// durability, or into the transaction or batch that the writer is of. Errors: those of a
-    /// [`put`](Store::put).
+    /// durability, or into the transaction or batch that the writer is of, which goes to the disk if
+    /// it outgrows its memory, as with a put there. Errors: those of a [`put`](Store::put).
     pub fn finish(mut self) -> Operation<impl Future<Output = Result<()>> + Send + use<'t>> {
         Operation::new(async move {
             self.ready().await?;
             let State::Ready(writing) = self.state else {
                 return Err(failed());
             };
+            let writes = self.target.writes();
+            writes.put_written(&self.key, *writing).await?;
             match self.target {
-                Target::Within(writes) => writes.put_written(&self.key, *writing).await,
-                Target::Store(mut batch) => {
-                    batch.writes.put_written(&self.key, *writing).await?;
-                    batch.commit().await.map(drop)
-                }
+                Target::Store(batch) => batch.commit().await.map(drop),
+                Target::Batch(batch) => batch.spill_if_large().await,
+                Target::Transaction(transaction) => transaction.spill_if_large().await,
             }
         })
     }
@@ -217,12 +242,7 @@ impl Store {
     /// Errors: `InvalidArgument` for a key of more than 32 KiB; `ReadOnly`; `StorageFull`; `Closed`;
     /// `Poisoned` after a failed sync.
     pub fn value_writer(&self, key: impl AsRef<[u8]>) -> Result<ValueWriter<'static>> {
-        let mut batch = Box::new(self.batch());
-        let (key, writing) = batch.writes.begin_value(key.as_ref())?;
-        Ok(ValueWriter {
-            target: Target::Store(batch),
-            key,
-            state: State::Ready(Box::new(writing)),
-        })
+        let batch = Box::new(self.batch());
+        ValueWriter::begin(Target::Store(batch), key.as_ref())
     }
 }
