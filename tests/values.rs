@@ -1,13 +1,15 @@
 //! Values as streams, and changes of parts of them, as one uses them: by waiting and by awaiting.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
 use futures::executor::block_on;
+use futures::future::try_join;
 use futures::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use futures::{StreamExt, TryStreamExt};
 use thunderhead::disk::{Buffer, DiskModel, MemoryDisk, Page, Properties, Release, Roots};
@@ -267,7 +269,7 @@ fn limits_are_told() {
     assert_eq!(store.sequence(), before, "a commit of nothing");
 }
 
-/// Counts the bytes that are saved in this disk.
+/// Counts the bytes that are saved in this disk. Whoever saves lets others go first.
 struct Counting(MemoryDisk, Arc<AtomicU64>);
 
 impl DiskModel for Counting {
@@ -282,7 +284,18 @@ impl DiskModel for Counting {
     fn save(&self, pages: Vec<Page>, sync: bool) -> impl Future<Output = Result<()>> + Send {
         let bytes: usize = pages.iter().map(|page| page.bytes.len()).sum();
         self.1.fetch_add(bytes as u64, Ordering::Relaxed);
-        self.0.save(pages, sync)
+        async move {
+            let mut waited = false;
+            poll_fn(|context| match std::mem::replace(&mut waited, true) {
+                true => Poll::Ready(()),
+                false => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            })
+            .await;
+            self.0.save(pages, sync).await
+        }
     }
 
     fn sync(&self) -> impl Future<Output = Result<()>> + Send {
@@ -333,6 +346,50 @@ fn changing_a_part_costs_the_part_and_a_path() {
     check_sound(&store, "before the checkpoint");
     store.checkpoint().wait().unwrap();
     check_sound(&store, "after the checkpoint");
+}
+
+#[test]
+fn changes_of_parts_take_turns() {
+    const ROUNDS: usize = 200;
+    // So large that changing a part of it waits for the disk, and the other one's turn comes.
+    const BEFORE: usize = 100_000;
+    let store = Options::new()
+        .open_disk(Counting(MemoryDisk::new(), Arc::default()))
+        .unwrap();
+    for key in ["grows", "filled", "shrinks"] {
+        store.put(key, [9; BEFORE]).wait().unwrap();
+    }
+    let change = |own: u8| {
+        let store = &store;
+        async move {
+            let mut sequence = store.sequence();
+            for round in 0..ROUNDS {
+                let at = 2 * round + usize::from(own);
+                for changed in [
+                    store.append_to("grows", &[own]).await?,
+                    store.write_at("filled", at as u64, &[own]).await?,
+                    store.truncate("shrinks", (BEFORE - at) as u64).await?,
+                ] {
+                    assert!(changed >= sequence, "{changed:?} after {sequence:?}");
+                    sequence = changed;
+                }
+            }
+            Ok::<_, thunderhead::Error>(())
+        }
+    };
+    block_on(try_join(change(0), change(1))).unwrap();
+    let grown = store.get("grows").wait().unwrap().unwrap();
+    assert_eq!(grown.len(), BEFORE + 2 * ROUNDS);
+    for own in [0, 1] {
+        let of_own = grown.iter().filter(|byte| **byte == own).count();
+        assert_eq!(of_own, ROUNDS);
+    }
+    let filled = store.get("filled").wait().unwrap().unwrap();
+    assert_eq!(filled.len(), BEFORE);
+    assert_eq!(filled[..2 * ROUNDS], [0, 1].repeat(ROUNDS));
+    let length = store.value_length("shrinks").wait().unwrap();
+    assert_eq!(length, Some((BEFORE - 2 * ROUNDS + 1) as u64));
+    check_sound(&store, "at the end");
 }
 
 /// Random changes of a few values beside snapshots, with everything that can come between: flushes,
