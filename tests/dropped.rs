@@ -9,7 +9,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use thunderhead::{Durability, Maintenance, Options, Store};
+use thunderhead::{Durability, ErrorKind, Maintenance, Options, Store};
 
 struct Count(AtomicU64);
 
@@ -131,5 +131,63 @@ fn a_large_transaction_that_nobody_waits_for_is_whole_or_absent() {
         assert_sound(&store);
         store.close().wait().unwrap();
         assert_sound(&options.open(&path).unwrap());
+    }
+}
+
+#[test]
+fn a_cursor_whose_edits_nobody_waits_for_stands_on_no_other_entry() {
+    for maintenance in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let store = options(maintenance)
+            .transaction_bytes(1 << 20)
+            .cache_bytes(1 << 20)
+            .create(directory.path().join("store"))
+            .unwrap();
+        for key in ["a", "z"] {
+            store.put(key, "neighbour").wait().unwrap();
+        }
+        let mut lost = 0;
+        for polls in 1.. {
+            let mut transaction = store.begin().wait().unwrap();
+            for number in 0..1000u16 {
+                let key = [&b"m"[..], &number.to_be_bytes()].concat();
+                transaction.put(key, "1").wait().unwrap();
+            }
+            let mut cursor = transaction.cursor_mut_in("m".."n");
+            let edits = async {
+                while cursor.next().await? {
+                    cursor.put([7; 2000]).await?;
+                }
+                Ok::<(), thunderhead::Error>(())
+            };
+            if polled_at_most(polls, edits) {
+                break;
+            }
+            // Where it stood is there, or nobody knows what is.
+            let key = cursor.key().map(<[u8]>::to_vec);
+            for _ in 0..2 {
+                match cursor.value().wait() {
+                    Ok(value) => assert_eq!(value.is_some(), key.is_some()),
+                    Err(error) => {
+                        assert_eq!(error.kind(), ErrorKind::Cancelled);
+                        lost += 1;
+                    }
+                }
+                assert_eq!(cursor.key(), key.as_deref());
+            }
+            for forward in [true, false] {
+                let moved = match forward {
+                    true => cursor.next().wait(),
+                    false => cursor.previous().wait(),
+                };
+                match moved {
+                    Ok(found) => assert_eq!(cursor.key().is_some(), found),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Cancelled),
+                }
+            }
+        }
+        assert!(lost > 0);
+        assert_eq!(store.len().wait().unwrap(), 2);
+        assert_sound(&store);
     }
 }

@@ -234,6 +234,23 @@ fn cursors_conflict_where_they_went() {
     for outside in ["349", "51", "60"] {
         outcome(edited, put(outside)).unwrap();
     }
+    // One that is sent to before its bounds was not there.
+    let sent_out = |transaction: &mut Transaction| {
+        let mut cursor = transaction.cursor_in("35".."75");
+        while cursor.next().wait()? {}
+        assert!(cursor.seek("15").wait()?);
+        assert_eq!(cursor.key(), Some(&b"40"[..]));
+        while cursor.next().wait()? {}
+        assert!(cursor.seek_back("80").wait()?);
+        assert_eq!(cursor.key(), Some(&b"70"[..]));
+        Ok(())
+    };
+    for inside in ["35", "40", "749"] {
+        assert_conflicts(sent_out, put(inside));
+    }
+    for outside in ["15", "20", "30", "349", "75", "80"] {
+        outcome(sent_out, put(outside)).unwrap();
+    }
     let leaked = |transaction: &mut Transaction| {
         let mut cursor = transaction.cursor_in("15".."75");
         cursor.next().wait()?;
@@ -482,6 +499,41 @@ fn a_large_transaction_is_validated_before_it_is_alone() {
         assert_eq!(store.len().wait().unwrap(), 9 + u64::from(entries));
         let summary = store.verify(|_| ControlFlow::Continue(())).wait().unwrap();
         assert!(summary.is_sound() && summary.leaks == 0, "{summary:?}");
+    }
+}
+
+#[test]
+fn a_cursor_that_goes_to_the_disk_has_read_what_it_passed_and_no_more() {
+    let options = options()
+        .transaction_bytes(64 << 10)
+        .segment_bytes(256 << 10);
+    for (key, conflicts) in [("15", true), ("zz", false)] {
+        let store = filled(&options);
+        for number in 0..2000u16 {
+            let key = [&b"2"[..], &number.to_be_bytes()].concat();
+            store.put(key, "old").wait().unwrap();
+        }
+        let mut transaction = store.begin().wait().unwrap();
+        let mut cursor = transaction.cursor_mut();
+        store.put(key, "changed").wait().unwrap();
+        let mut edit = || -> Result<()> {
+            for _ in 0..1500 {
+                assert!(cursor.next().wait()?);
+                cursor.put([7; 100]).wait()?;
+            }
+            // It is alone by now, and goes on.
+            while cursor.next().wait()? {}
+            Ok(())
+        };
+        match (edit(), conflicts) {
+            (Ok(()), false) => {
+                drop(cursor);
+                transaction.commit().wait().unwrap();
+                assert_eq!(store.get("zz").wait().unwrap().unwrap(), "changed");
+            }
+            (Err(error), true) => assert_eq!(error.kind(), ErrorKind::Conflict),
+            (result, _) => panic!("{result:?} where {key} was put"),
+        }
     }
 }
 

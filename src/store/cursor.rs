@@ -94,8 +94,8 @@ pub struct Cursor<'r> {
 /// What a transaction notes of a cursor's ways.
 struct Noted {
     reads: Arc<Mutex<Reads>>,
-    /// Which of its open ranges the cursor is.
-    slot: usize,
+    /// Which of its open ranges the cursor is: one, from when it is moved until it is done.
+    slot: Option<usize>,
     /// Where the present walk began.
     from: Option<Bound<Vec<u8>>>,
 }
@@ -111,7 +111,7 @@ impl Cursor<'_> {
             let (low, high) = bounds.clone();
             Box::new(Noted {
                 reads: Arc::clone(reads),
-                slot: lock(reads).open(low, high),
+                slot: Some(lock(reads).open(low, high)),
                 from: None,
             })
         });
@@ -269,6 +269,10 @@ impl Cursor<'_> {
     fn restart(&mut self, direction: Direction, start: Start) {
         self.note();
         if let Some(noted) = &mut self.noted {
+            noted.slot.get_or_insert_with(|| {
+                let (low, high) = self.bounds.clone();
+                lock(&noted.reads).open(low, high)
+            });
             noted.from = Some(match &start {
                 Start::Outermost => Bound::Unbounded,
                 Start::At(key) => Bound::Included(key.clone()),
@@ -436,22 +440,25 @@ impl Cursor<'_> {
     }
 
     /// Has the walk begin at a key, or past it, but within the bounds.
-    fn begin(&mut self, direction: Direction, key: Vec<u8>, inclusive: bool) {
-        let outside = match (direction, &self.bounds) {
-            (Direction::Forward, (Bound::Included(low), _)) => key < *low,
-            (Direction::Forward, (Bound::Excluded(low), _)) => key <= *low,
-            (Direction::Backward, (_, Bound::Included(high))) => key > *high,
-            (Direction::Backward, (_, Bound::Excluded(high))) => key >= *high,
-            (_, _) => false,
+    fn begin(&mut self, direction: Direction, mut key: Vec<u8>, mut inclusive: bool) {
+        let (nearest, outside) = match (direction, &self.bounds) {
+            (Direction::Forward, (nearest @ Bound::Included(low), _)) => (nearest, key < *low),
+            (Direction::Forward, (nearest @ Bound::Excluded(low), _)) => (nearest, key <= *low),
+            (Direction::Backward, (_, nearest @ Bound::Included(high))) => (nearest, key > *high),
+            (Direction::Backward, (_, nearest @ Bound::Excluded(high))) => (nearest, key >= *high),
+            (_, _) => (&Bound::Unbounded, false),
         };
+        if outside && let Bound::Included(bound) | Bound::Excluded(bound) = nearest {
+            inclusive = matches!(nearest, Bound::Included(_));
+            key.clear();
+            key.extend_from_slice(bound);
+        }
         let start = match inclusive {
             true => Start::At(key),
             false => Start::Past(key),
         };
+        // Once: what it does not begin with is noted as gone over.
         self.restart(direction, start);
-        if outside {
-            self.begin_outermost(direction);
-        }
     }
 
     /// Turns round where the walk stands on no entry; says whether anything can be there.
@@ -490,6 +497,17 @@ impl Cursor<'_> {
         self.over = over;
     }
 
+    /// Notes that until it begins anew it goes no further than it went.
+    pub(super) fn rest(&mut self) {
+        self.note();
+        if let Some(noted) = &mut self.noted
+            && let Some(slot) = noted.slot.take()
+        {
+            let nothing_more = [Bound::Unbounded, Bound::Unbounded];
+            lock(&noted.reads).close(slot, Some(nothing_more));
+        }
+    }
+
     /// Looks anew for the entry on which it stands, which is there. Until it is found, the cursor
     /// goes on as if it had been.
     pub(super) async fn find_again(&mut self, over: Layered) -> Result<()> {
@@ -497,12 +515,22 @@ impl Cursor<'_> {
         let key = self.walk.key().to_vec();
         self.restart(self.walk.direction(), Start::At(key.clone()));
         self.value = None;
-        while let Stop::Need(pointer, expect) = self.walk.step(&self.over)? {
-            let page = self.over.version().pages().load(&pointer, expect).await?;
-            self.loaded.push(page);
-        }
-        debug_assert_eq!(self.walk.key(), key, "the entry is there");
+        let stop = loop {
+            match self.walk.step(&self.over)? {
+                Stop::Need(pointer, expect) => {
+                    let page = self.over.version().pages().load(&pointer, expect).await?;
+                    self.loaded.push(page);
+                }
+                stop => break stop,
+            }
+        };
         self.loaded.clear();
+        if !matches!(stop, Stop::Entry) || self.walk.key() != key {
+            // Never on a neighbour: what is put or deleted here would be that one's.
+            debug_assert!(false, "the entry is there");
+            self.place = Place::Between;
+            self.restart(self.walk.direction(), Start::At(key));
+        }
         Ok(())
     }
 
@@ -520,11 +548,7 @@ impl Cursor<'_> {
 
 impl Drop for Cursor<'_> {
     fn drop(&mut self) {
-        self.note();
-        if let Some(noted) = self.noted.take() {
-            let nothing_more = [Bound::Unbounded, Bound::Unbounded];
-            lock(&noted.reads).close(noted.slot, Some(nothing_more));
-        }
+        self.rest();
     }
 }
 

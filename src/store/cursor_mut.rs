@@ -83,7 +83,7 @@ macro_rules! seeking_methods {
                 key: K,
             ) -> Operation<impl Future<Output = Result<bool>> + Send> {
                 Operation::new(async move {
-                    self.see_all();
+                    self.see_all()?;
                     let key = key.as_ref();
                     self.cursor.seek_to(key, Direction::$direction, $inclusive).await
                 })
@@ -189,7 +189,7 @@ impl<'t> CursorMut<'t> {
     ) -> Operation<impl Future<Output = Result<bool>> + Send> {
         Operation::new(async move {
             if self.unseen == Unseen::All || !self.cursor.goes_on(direction) {
-                self.see_all();
+                self.see_all()?;
             }
             self.cursor.step(direction).await
         })
@@ -200,7 +200,7 @@ impl<'t> CursorMut<'t> {
         direction: Direction,
     ) -> Operation<impl Future<Output = Result<bool>> + Send> {
         Operation::new(async move {
-            self.see_all();
+            self.see_all()?;
             self.cursor.forget_place();
             self.cursor.step(direction).await
         })
@@ -214,6 +214,8 @@ impl<'t> CursorMut<'t> {
             let view = self.transaction.writes.core.view();
             let overlay = None;
             self.cursor.renew(Layered { view, overlay });
+            // What it has not come to is read when it is alone, or after it was begun anew.
+            self.cursor.rest();
         }
         self.transaction.spill_if_large().await
     }
@@ -225,6 +227,7 @@ impl<'t> CursorMut<'t> {
     /// Takes the edits into its view, without leaving its entry.
     async fn see_entry(&mut self) -> Result<()> {
         if self.unseen != Unseen::Nothing && self.cursor.key().is_some() {
+            self.check_whole()?;
             // Until it was found.
             self.unseen = Unseen::All;
             let over = self.newest();
@@ -235,11 +238,18 @@ impl<'t> CursorMut<'t> {
     }
 
     /// Takes the edits into its view.
-    fn see_all(&mut self) {
+    fn see_all(&mut self) -> Result<()> {
         if self.unseen != Unseen::Nothing {
+            self.check_whole()?;
             self.cursor.renew(self.newest());
             self.unseen = Unseen::Nothing;
         }
+        Ok(())
+    }
+
+    /// Of edits that got lost on their way to the disk there is nothing to see.
+    fn check_whole(&self) -> Result<()> {
+        self.transaction.writes.check_whole()
     }
 }
 

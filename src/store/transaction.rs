@@ -334,7 +334,8 @@ impl Writes {
         Ok(())
     }
 
-    fn check_whole(&self) -> Result<()> {
+    /// Whether nothing of it got lost on its way to the disk.
+    pub(super) fn check_whole(&self) -> Result<()> {
         match self.torn {
             true => Err(Error::new(
                 ErrorKind::Cancelled,
