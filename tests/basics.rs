@@ -420,3 +420,16 @@ fn levels_are_what_verifying_counts() -> Outcome {
     );
     Ok(())
 }
+
+#[test]
+fn a_reserved_value_that_no_store_could_hold_is_refused_before_memory_is_taken() {
+    let store = Store::in_memory().unwrap();
+    let refused = store.put_reserved("key", usize::MAX, |_| ()).wait();
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    let mut batch = store.batch();
+    let refused = batch.put_reserved("key", usize::MAX, |_| ()).wait();
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    batch.put("other", "value").wait().unwrap();
+    batch.commit().wait().unwrap();
+    assert_eq!(store.len().wait().unwrap(), 1);
+}

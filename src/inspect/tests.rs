@@ -56,7 +56,7 @@ fn leaf(slots: &[(&[u8], Tag, &[u8])], birth: Birth) -> Vec<u8> {
         extra_count: 0,
         runs: 0,
     };
-    finish(encode_table(&new, &slots))
+    finish(encode_table(&new, &slots).unwrap())
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn operations_outside_of_their_slices_bounds_are_found() {
                     payload: b"".as_slice().into(),
                 }],
             };
-            *page = slice::encode(&Batch { deletes, points }, pointer.birth);
+            *page = slice::encode(&Batch { deletes, points }, pointer.birth).unwrap();
         });
         let (_, findings) = fixture.verify();
         let found = findings

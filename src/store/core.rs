@@ -1,8 +1,10 @@
 //! What all handles of an open store share.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
@@ -275,6 +277,19 @@ impl Core {
         self.is_poisoned.store(true, Ordering::Release);
         self.progress.give();
         self.watched.give();
+    }
+
+    /// Does some work; a panic of it poisons the store.
+    pub(super) fn poisoning<T>(&self, work: impl FnOnce() -> T) -> thread::Result<T> {
+        catch_unwind(AssertUnwindSafe(work)).inspect_err(|_| self.poison_by_panic())
+    }
+
+    /// What a panic left half done is in memory, and nobody may write it.
+    pub(super) fn poison_by_panic(&self) {
+        self.poison(&Error::new(
+            ErrorKind::Poisoned,
+            "the maintenance of the store panicked",
+        ));
     }
 
     /// Preparing space syncs. If that failed, and not for want of room, other things that were

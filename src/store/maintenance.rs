@@ -16,6 +16,7 @@ use super::bases::HeldBase;
 use super::commit::{Entry, Records};
 use super::core::Core;
 use super::gate::lock;
+use super::job::Exclusive;
 use super::options::Durability;
 use crate::disk::{Page, block_on};
 use crate::error::{ErrorKind, Result};
@@ -103,7 +104,10 @@ impl Core {
     fn maintain_unless_busy(self: &Arc<Self>) -> Result<bool> {
         self.check_poisoned()?;
         match self.maintaining.try_lock() {
-            Some(mut state) => block_on(self.maintain_holding(&mut state)),
+            Some(state) => {
+                let mut state = Exclusive::new(self, state);
+                block_on(self.maintain_holding(&mut state))
+            }
             None => Ok(false),
         }
     }
@@ -444,7 +448,7 @@ impl Drop for Worker {
         if let Some(thread) = self.thread.take()
             && thread.thread().id() != thread::current().id()
         {
-            // A panic of the thread was reported by the panic hook; there is nothing to add.
+            // Panics were caught, and poisoned the store; there is nothing to add.
             let _ = thread.join();
         }
         // Who waits for the thread has to do without it.
@@ -453,6 +457,12 @@ impl Drop for Worker {
 }
 
 fn work(core: &Arc<Core>) {
+    // After a panic the store is poisoned. The thread goes on, so that nobody waits in vain for what
+    // it does for them, be it an error.
+    while core.poisoning(|| work_until_stopped(core)).is_err() {}
+}
+
+fn work_until_stopped(core: &Arc<Core>) {
     let mut deferred_since: Option<Instant> = None;
     loop {
         let count = core.work.count();

@@ -17,7 +17,7 @@ use super::gate::{Inside, Pass};
 use super::key_range::KeyRange;
 use super::operation::Operation;
 use super::reader::{check_key, half_open};
-use super::transaction::check_operand;
+use super::transaction::{check_length, check_operand};
 use crate::error::Result;
 use crate::format::SequenceNumber;
 use crate::format::record::{Record, Tag, USER_TREE, range_end_payload, read_range_end};
@@ -48,6 +48,7 @@ impl Store {
         Operation::new(async move {
             self.reader.base.key(key.as_ref())?;
             self.shared.core.check_writable(true)?;
+            check_length(length)?;
             let mut value = vec![0; length];
             fill(&mut value);
             self.put_single(key.as_ref(), &value).await

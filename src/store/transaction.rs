@@ -26,6 +26,7 @@ use crate::snapshot::View;
 use crate::space::Urgency;
 use crate::transaction::locks::{self, LockRange, OwnerId, Wanted};
 use crate::transaction::{Overlay, OverlayMark, Ranges, Reads};
+use crate::value::VALUE_BYTES_MAX;
 
 /// The largest operand of a merge, in bytes.
 const OPERAND_BYTES_MAX: usize = 64 << 10;
@@ -227,6 +228,7 @@ impl Writes {
         let full = &*self.base.key(key)?;
         self.core.check_writable(true)?;
         if length > self.core.pages.settings.inline_bytes_max as usize {
+            check_length(length)?;
             let mut value = vec![0; length];
             fill(&mut value);
             return self.put(key, &value).await;
@@ -496,6 +498,16 @@ pub(super) fn check_operand(operand: &[u8]) -> Result<()> {
         return Err(Error::invalid(format!(
             "a merge operand of {} bytes: at most {OPERAND_BYTES_MAX} are possible",
             operand.len()
+        )));
+    }
+    Ok(())
+}
+
+/// Refuses values that are too long, before there is memory for them.
+pub(super) fn check_length(length: usize) -> Result<()> {
+    if length as u64 > VALUE_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "a value of {length} bytes: at most {VALUE_BYTES_MAX} are possible"
         )));
     }
     Ok(())

@@ -9,6 +9,7 @@ use futures::lock::OwnedMutexGuard;
 
 use super::Store;
 use super::core::Core;
+use super::job::Exclusive;
 use super::maintenance::{Maintaining, Pace};
 use super::open::{choose, read_log};
 use super::operation::Operation;
@@ -61,7 +62,7 @@ impl Store {
 /// Makes a checkpoint, unless the store is open for reading only, and keeps its root.
 async fn keep_newest_root(
     core: Arc<Core>,
-    mut state: OwnedMutexGuard<Maintaining>,
+    mut state: Exclusive<OwnedMutexGuard<Maintaining>>,
 ) -> Result<(RootRecord, Replay, KeptRoot)> {
     if core.log.is_some() {
         core.checkpoint(&mut state, Pace::Hurried).await?;

@@ -243,7 +243,7 @@ impl Flush<'_> {
                 extra_count: 0,
                 runs: 0,
             };
-            let page = finish(encode_table(&new, &slots));
+            let page = finish(encode_table(&new, &slots)?);
             let mut off_tree_bytes = 0u64;
             for entry in part {
                 lose(entry.tag, &entry.payload, &mut |payload| {
@@ -384,7 +384,7 @@ impl Flush<'_> {
             entries: batch.operations() as u64,
             ..PagePointer::NOTHING
         };
-        let page = slice::encode(batch, self.birth);
+        let page = slice::encode(batch, self.birth)?;
         let pointer = self.make(page, summary, 0, 0)?;
         Ok(SliceParts {
             pointer,
@@ -409,7 +409,7 @@ impl Flush<'_> {
         if nodes <= 1 {
             let low = std::mem::take(&mut parts.children[0].low);
             let hints = children + parts.runs.iter().map(|run| run.slices.len()).sum::<usize>();
-            let page = parts.encode(level, self.birth);
+            let page = parts.encode(level, self.birth)?;
             let pointer = self.make(page, parts.summary(), level, hints)?;
             return Ok(vec![Child { low, pointer }]);
         }

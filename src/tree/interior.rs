@@ -385,7 +385,7 @@ impl NodeParts {
     }
 
     /// Encodes the node.
-    pub(crate) fn encode(&self, level: u8, birth: Birth) -> Vec<u8> {
+    pub(crate) fn encode(&self, level: u8, birth: Birth) -> Result<Vec<u8>> {
         let slots: Vec<NewSlot<'_>> = self
             .children
             .iter()
@@ -405,7 +405,7 @@ impl NodeParts {
             extra_count: self.children.len(),
             runs: self.runs.len(),
         };
-        let mut page = encode_table(&new, &slots);
+        let mut page = encode_table(&new, &slots)?;
         page.resize(page.len().next_multiple_of(8), 0);
         for child in &self.children {
             page.extend_from_slice(&child.pointer.to_bytes());
@@ -436,6 +436,6 @@ impl NodeParts {
             page[start..start + 4].copy_from_slice(&section.to_le_bytes());
             slices_before += run.slices.len() as u32;
         }
-        finish(page)
+        Ok(finish(page))
     }
 }

@@ -585,7 +585,10 @@ pub(crate) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 
 /// Encodes a header and a table. The slots are in strictly ascending order of their keys; what is
 /// particular to the kind is appended by the caller, who then calls [`finish`].
-pub(crate) fn encode_table(new: &NewPage, slots: &[NewSlot<'_>]) -> Vec<u8> {
+///
+/// Error: the records have 16 MiB or more. Of the entries of a page it takes at most one that is much
+/// larger than the page is to be, and only merge operands that cannot be resolved grow so large.
+pub(crate) fn encode_table(new: &NewPage, slots: &[NewSlot<'_>]) -> Result<Vec<u8>> {
     let prefix = match slots {
         [] => &[][..],
         [only] => only.key,
@@ -600,10 +603,15 @@ pub(crate) fn encode_table(new: &NewPage, slots: &[NewSlot<'_>]) -> Vec<u8> {
         // Padding enlarges the records, at most to this.
         shift = shift_for(records + (slots.len() << (shift + 1)));
     }
-    assert!(
-        shift <= SHIFT_MAX,
-        "the limits of keys and values keep pages below 16 MiB"
-    );
+    if shift > SHIFT_MAX {
+        let largest = slots.iter().max_by_key(|slot| slot.payload.len());
+        let (key, bytes) = largest.map_or((&[][..], 0), |slot| (slot.key, slot.payload.len()));
+        return Err(Error::invalid(format!(
+            "a page cannot have 16 MiB: the merge operands of the key \"{}\" have {bytes} bytes, and \
+             what they are merged into is not known here",
+            key[..key.len().min(64)].escape_ascii()
+        )));
+    }
     let heads_at = HEADER_BYTES + prefix.len().next_multiple_of(4);
     let positions_at = heads_at + HEAD_BYTES * slots.len();
     let records_at = (positions_at + POSITION_BYTES * slots.len()).next_multiple_of(1 << shift);
@@ -639,7 +647,7 @@ pub(crate) fn encode_table(new: &NewPage, slots: &[NewSlot<'_>]) -> Vec<u8> {
     }
     let records_end = page.len() as u32;
     page[20..24].copy_from_slice(&records_end.to_le_bytes());
-    page
+    Ok(page)
 }
 
 /// Enters the length of a page, the last thing that is known of it.
@@ -671,7 +679,7 @@ mod tests {
             extra_count: 0,
             runs: 0,
         };
-        finish(encode_table(&new, &slots))
+        finish(encode_table(&new, &slots).unwrap())
     }
 
     fn pointer(page: &[u8]) -> PagePointer {
@@ -791,7 +799,7 @@ mod tests {
             extra_count: 0,
             runs: 0,
         };
-        let page = finish(encode_table(&new, &slots));
+        let page = finish(encode_table(&new, &slots).unwrap());
         assert_eq!(page, bytes_of(hex), "{page:02x?}");
     }
 }

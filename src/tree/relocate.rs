@@ -243,7 +243,7 @@ impl Walk<'_, '_> {
         if !changed {
             return Ok(*pointer);
         }
-        let bytes = parts.encode(level, self.flush.birth);
+        let bytes = parts.encode(level, self.flush.birth)?;
         let slices: usize = parts.runs.iter().map(|run| run.slices.len()).sum();
         let summary = PagePointer {
             newest: pointer.newest,

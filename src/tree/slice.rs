@@ -94,7 +94,7 @@ impl<'p> Slice<'p> {
 }
 
 /// Encodes a slice.
-pub(crate) fn encode(batch: &Batch<'_>, birth: Birth) -> Vec<u8> {
+pub(crate) fn encode(batch: &Batch<'_>, birth: Birth) -> Result<Vec<u8>> {
     let newest = batch.newest();
     let slots: Vec<NewSlot<'_>> = batch
         .points
@@ -114,7 +114,7 @@ pub(crate) fn encode(batch: &Batch<'_>, birth: Birth) -> Vec<u8> {
         extra_count: batch.deletes.len(),
         runs: 0,
     };
-    let mut page = encode_table(&new, &slots);
+    let mut page = encode_table(&new, &slots)?;
     for delete in &batch.deletes {
         put_varint(&mut page, delete.low.len() as u64);
         put_varint(&mut page, delete.end.map_or(0, |end| 1 + end.len() as u64));
@@ -122,5 +122,5 @@ pub(crate) fn encode(batch: &Batch<'_>, birth: Birth) -> Vec<u8> {
         page.extend_from_slice(delete.low);
         page.extend_from_slice(delete.end.unwrap_or(&[]));
     }
-    finish(page)
+    Ok(finish(page))
 }
