@@ -140,6 +140,16 @@ impl Store {
     /// [`MergeOperator`](crate::MergeOperator). Does not look what there is. Errors: those of
     /// [`put`](Self::put); `InvalidArgument` for an operand of more than 64 KiB; `OperatorMissing` if the
     /// operator is not registered with [`Options::merge_operator`](crate::Options::merge_operator).
+    ///
+    /// Operands are merged into small values whenever these are written anyway. Into one that is too
+    /// large for a leaf they are merged in the background, which reads it and writes it anew, when they
+    /// have a quarter of its length, or 1 MiB, but not before they have 64 KiB.
+    ///
+    /// Over a [reference](Self::put_reference), whose value may be another one tomorrow, and over a value
+    /// of more than 1 GiB they stay operands. What the operator makes of all operands of such a key must
+    /// have less than 16 MiB, and fit a segment: beyond that the store's maintenance, and with it whoever
+    /// writes, gets errors (`InvalidArgument`). What was committed can be read all the same, after a
+    /// reopening, too; but the store takes only little more.
     pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
         &self,
         key: K,

@@ -7,7 +7,7 @@ use super::filter;
 use super::flush::{Flush, INTERIOR_BYTES_MAX, slice_flags};
 use super::interior::{Child, NodeParts, PENDING_UNIT_BYTES, RunParts, SliceParts};
 use super::lineage::{has_base, supersede};
-use super::merge::{Base, fold, needs_below};
+use super::merge::{Base, fold, needs_below, stored_base, with_stored_base};
 use super::operation::{Batch, Operation, lose};
 use super::page::{
     HEADER_BYTES, Kind, NewPage, NewSlot, Page, common_prefix, encode_table, finish, slot_bytes,
@@ -15,11 +15,19 @@ use super::page::{
 use super::pages::Expect;
 use super::slice;
 use crate::disk::block_on;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::format::record::{Tag, hash_key};
 use crate::format::{PagePointer, SequenceNumber};
 use crate::space::Owner;
-use crate::value::{OffTree, ValueWriter};
+use crate::value::{OffTree, ValueReader, ValueWriter};
+
+/// A flush merges operands into an off-tree value, and writes it anew, when they have this share of its
+/// length, but never fewer bytes than the least, nor more than the most of these.
+const CHAIN_SHARE: u64 = 4;
+const CHAIN_BYTES_MIN: usize = 64 << 10;
+const CHAIN_BYTES_MAX: usize = 1 << 20;
+/// Longer values stay as they are: a flush has to have the memory.
+const RESOLVED_BYTES_MAX: u64 = 1 << 30;
 
 /// An entry on its way into a leaf.
 struct Entry<'a> {
@@ -140,8 +148,11 @@ impl Flush<'_> {
         );
         let (tag, payload) = match operation.tag {
             Tag::Merge => {
-                let folded = fold(&self.pages.operators, key, base, &payload);
-                (folded.0, Cow::Owned(folded.1))
+                let (tag, folded) = fold(&self.pages.operators, key, base, &payload);
+                match self.resolve_long(key, tag, &folded)? {
+                    Some(value) => (Tag::Inline, Cow::Owned(value)),
+                    None => (tag, Cow::Owned(folded)),
+                }
             }
             tag => (tag, payload),
         };
@@ -160,6 +171,41 @@ impl Flush<'_> {
             entries.push(Entry { key, tag, payload });
         }
         Ok(())
+    }
+
+    /// What comes of an off-tree value and a chain that has grown long over it; the old value is
+    /// dropped. `None`: nothing, all stays as it is.
+    fn resolve_long(&mut self, key: &[u8], tag: Tag, chain: &[u8]) -> Result<Option<Vec<u8>>> {
+        let (Tag::Merge, Some((Tag::OffTree, payload))) = (tag, stored_base(chain)) else {
+            return Ok(None);
+        };
+        let pages = self.pages;
+        let value = OffTree::from_payload(payload)?;
+        let most = (pages.disk.properties().segment_bytes as usize / 8).min(CHAIN_BYTES_MAX);
+        let share = usize::try_from(value.length / CHAIN_SHARE).unwrap_or(usize::MAX);
+        let allowed = share.clamp(CHAIN_BYTES_MIN.min(most), most);
+        if chain.len() - payload.len() <= allowed || value.length > RESOLVED_BYTES_MAX {
+            return Ok(None);
+        }
+        let reader = ValueReader::new(pages.disk.clone(), pages.store, payload)?;
+        let found = match block_on(reader.read_all(usize::MAX)) {
+            Ok(found) => found,
+            // Damage here, or a codec that is missing, must not keep all else from the disk.
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::CodecMissing) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let chain = with_stored_base(chain, Tag::Inline, &found);
+        drop(found);
+        match fold(&pages.operators, key, Base::Absent, &chain) {
+            (Tag::Inline, value) => {
+                self.drop_value(payload);
+                Ok(Some(value))
+            }
+            // An operator is missing, or panicked.
+            _ => Ok(None),
+        }
     }
 
     /// Writes a value that outgrew its leaf.
