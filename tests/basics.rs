@@ -386,6 +386,29 @@ fn an_estimate_is_exact_where_nothing_is_pending_and_narrow_where_little_is() ->
 }
 
 #[test]
+fn an_estimate_knows_of_large_values_wherever_they_wait() -> Outcome {
+    let store = Store::in_memory()?;
+    let key = |number: u32| format!("key {number:06}");
+    for number in 0..20_000 {
+        store.put(key(number), "small").wait()?;
+    }
+    store.checkpoint().wait()?;
+    store.put(key(10_000), vec![7; 4 << 20]).wait()?;
+    store.checkpoint().wait()?;
+    for range in [key(0)..key(20_000), key(5_000)..key(15_000)] {
+        assert!(*store.estimate(range).wait()?.bytes.end() >= 4 << 20);
+    }
+    // When it has come to its leaf, it counts once, for sure.
+    store.compact().wait()?;
+    let settled = store.estimate(..).wait()?.bytes;
+    assert!(
+        *settled.start() >= 4 << 20 && *settled.end() < 6 << 20,
+        "{settled:?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn levels_are_what_verifying_counts() -> Outcome {
     let options = Options::new().settings(thunderhead::format::Settings::tiny());
     let options = options.maintenance(thunderhead::Maintenance::Caller);

@@ -42,7 +42,7 @@ pub struct PagePointer {
     pub deletes_ranges: bool,
     /// Bytes of the pages in and below.
     pub bytes: u64,
-    /// Bytes of off-tree values below.
+    /// Bytes of off-tree values below; of those that are pending, as often as a slice names them.
     pub off_tree_bytes: u64,
 }
 

@@ -231,6 +231,7 @@ fn slice_faults(
     faults.table(page);
     let mut newest = SequenceNumber(0);
     let mut off_tree = false;
+    let mut off_tree_bytes = 0u64;
     for slot_index in 0..page.slots() {
         let slot = page.slot(slot_index);
         let tag = Page::tag(&slot);
@@ -246,6 +247,8 @@ fn slice_faults(
         }
         let value = value_of(tag, slot.payload);
         off_tree |= value.is_some();
+        let length = value.and_then(|payload| OffTree::from_payload(payload).ok());
+        off_tree_bytes = off_tree_bytes.saturating_add(length.map_or(0, |value| value.length));
         let child = node.child_of(&key);
         if run.pending_units(child) == 0 {
             continue;
@@ -286,7 +289,7 @@ fn slice_faults(
     faults.equal("operations", pointer.entries, page.slots() as u64 + deletes);
     faults.equal("bytes", pointer.bytes, page.bytes().len() as u64);
     faults.equal("unresolved operations", pointer.unresolved, 0);
-    faults.equal("off-tree bytes", pointer.off_tree_bytes, 0);
+    faults.equal("off-tree bytes", pointer.off_tree_bytes, off_tree_bytes);
     faults.unless(
         (entry.flags() & HAS_RANGE_DELETES != 0) == (deletes > 0)
             && (entry.flags() & HAS_OFF_TREE != 0) == off_tree,

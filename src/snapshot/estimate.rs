@@ -83,7 +83,14 @@ impl Estimated {
                 low,
                 high: settled.saturating_add(open),
             },
-            bytes: Interval::exactly(bytes_of(pointer)),
+            bytes: Interval {
+                // Slices count values, too, that were pushed down since, or are gone.
+                low: match open {
+                    0 => bytes_of(pointer),
+                    _ => pointer.bytes,
+                },
+                high: bytes_of(pointer),
+            },
         }
     }
 
@@ -295,7 +302,7 @@ fn put_runs_over(sum: &mut Estimated, node: &Interior<'_>, (first, last): (usize
             operations = operations.saturating_add(pointer.entries);
             let inside = slice.first_child() >= first && slice.last_child() <= last;
             sum.bytes.add(Interval {
-                low: if inside { bytes_of(&pointer) } else { 0 },
+                low: if inside { pointer.bytes } else { 0 },
                 high: bytes_of(&pointer),
             });
         }

@@ -14,7 +14,8 @@ pub struct Estimate {
     /// How many bytes of the disk they take: pages with what is pending in them, and large values.
     /// The lower bound is of what belongs to nothing else, the upper one counts pages that others
     /// have a part in, too, and the commits that are not in the tree yet; but not large values that
-    /// only such commits name. What was deleted counts as long as it takes its room.
+    /// only such commits name. Where operations are pending in the tree, the lower bound leaves out
+    /// large values, and the upper one counts one of them again for each time it was moved. What was deleted counts as long as it takes its room.
     pub bytes: RangeInclusive<u64>,
 }
 

@@ -290,17 +290,11 @@ impl Flush<'_> {
                 runs: 0,
             };
             let page = finish(encode_table(&new, &slots)?);
-            let mut off_tree_bytes = 0u64;
-            for entry in part {
-                lose(entry.tag, &entry.payload, &mut |payload| {
-                    let length = OffTree::from_payload(payload).map_or(0, |value| value.length);
-                    off_tree_bytes = off_tree_bytes.saturating_add(length);
-                });
-            }
+            let stored = part.iter().map(|entry| (entry.tag, &*entry.payload));
             let summary = PagePointer {
                 newest,
                 entries: part.len() as u64,
-                off_tree_bytes,
+                off_tree_bytes: off_tree_bytes(stored),
                 ..PagePointer::NOTHING
             };
             let low = match start {
@@ -425,9 +419,12 @@ impl Flush<'_> {
         for operation in &batch.points {
             filter::add(&mut words, hash_key(operation.key));
         }
+        let stored = batch.points.iter();
+        let stored = stored.map(|operation| (operation.tag, &*operation.payload));
         let summary = PagePointer {
             newest: batch.newest(),
             entries: batch.operations() as u64,
+            off_tree_bytes: off_tree_bytes(stored),
             ..PagePointer::NOTHING
         };
         let page = slice::encode(batch, self.birth)?;
@@ -489,6 +486,18 @@ impl Flush<'_> {
         }
         Ok(made)
     }
+}
+
+/// The lengths of the off-tree values among what is stored.
+fn off_tree_bytes<'p>(stored: impl Iterator<Item = (Tag, &'p [u8])>) -> u64 {
+    let mut bytes = 0u64;
+    for (tag, payload) in stored {
+        lose(tag, payload, &mut |payload| {
+            let length = OffTree::from_payload(payload).map_or(0, |value| value.length);
+            bytes = bytes.saturating_add(length);
+        });
+    }
+    bytes
 }
 
 fn size_of(shared: usize) -> impl Fn(&Entry<'_>) -> usize {
