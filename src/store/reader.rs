@@ -183,30 +183,68 @@ impl Reader {
         }
     }
 
+    /// The same as [`Self::look`] for a key of the view.
+    #[inline]
+    fn look_in_view<R>(
+        &self,
+        key: &[u8],
+        inline: &mut Option<impl FnOnce(&[u8]) -> R>,
+    ) -> Result<Looked<R>> {
+        if !self.base.is_nothing() {
+            return self.look(&self.base.key(key)?, inline);
+        }
+        check_key(key)?;
+        self.look(key, inline)
+    }
+
     pub(super) async fn get_with<R>(
         &self,
         key: &[u8],
         function: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
-        let key = &*self.base.key(key)?;
         let mut function = Some(function);
+        match self.look_in_view(key, &mut function)? {
+            Looked::Done(Stored::Absent) => Ok(None),
+            Looked::Done(Stored::Inline(result)) => Ok(Some(result)),
+            Looked::Done(Stored::Elsewhere(..)) | Looked::Need(_) => {
+                Box::pin(self.get_loading(key, function)).await
+            }
+        }
+    }
+
+    /// The same where something has to be loaded.
+    async fn get_loading<R>(
+        &self,
+        key: &[u8],
+        mut function: Option<impl FnOnce(&[u8]) -> R>,
+    ) -> Result<Option<R>> {
+        let key = &*self.base.key(key)?;
         let mut call = |value: &[u8]| function.take().map(|function| function(value));
         match self.find(key, &mut call).await? {
             Stored::Absent => Ok(None),
             Stored::Inline(result) => Ok(result),
             Stored::Elsewhere(..) => {
-                let elsewhere = Box::pin(self.load(key)).await?;
+                let elsewhere = self.load(key).await?;
                 Ok(elsewhere.and_then(|value| call(&value)))
             }
         }
     }
 
     pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        let key = &*self.base.key(key)?;
-        match self.find(key, Bytes::copy_from_slice).await? {
-            Stored::Absent => Ok(None),
-            Stored::Inline(value) => Ok(Some(Value::new(value))),
-            Stored::Elsewhere(..) => Ok(Box::pin(self.load(key)).await?.map(Value::new)),
+        match self.look_in_view(key, &mut Some(Bytes::copy_from_slice))? {
+            Looked::Done(Stored::Absent) => Ok(None),
+            Looked::Done(Stored::Inline(value)) => Ok(Some(Value::new(value))),
+            Looked::Done(Stored::Elsewhere(..)) | Looked::Need(_) => {
+                let key = self.base.key(key)?;
+                let found = Box::pin(async move {
+                    match self.find(&key, Bytes::copy_from_slice).await? {
+                        Stored::Absent => Ok(None),
+                        Stored::Inline(value) => Ok(Some(value)),
+                        Stored::Elsewhere(..) => self.load(&key).await,
+                    }
+                });
+                Ok(found.await?.map(Value::new))
+            }
         }
     }
 

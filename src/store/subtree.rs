@@ -60,6 +60,12 @@ impl Base {
         Ok(full)
     }
 
+    /// Whether the view is the whole tree.
+    #[inline]
+    pub(super) fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         self.0.as_deref().unwrap_or_default()
     }
