@@ -573,7 +573,7 @@ impl Transaction {
             return Ok(None);
         }
         if !self.writes.is_logged() {
-            self.be_alone().await?;
+            Box::pin(self.be_alone()).await?;
             return Ok(None);
         }
         let core = Arc::clone(&self.writes.core);
@@ -682,7 +682,7 @@ impl Transaction {
     pub(super) async fn spill_if_large(&mut self) -> Result<()> {
         self.writes.appended = None;
         if self.writes.is_large() {
-            self.be_alone().await?;
+            Box::pin(self.be_alone()).await?;
         }
         self.writes.spill_if_large().await?;
         if let Some(bulk) = &self.writes.bulk {
