@@ -81,7 +81,7 @@ impl Store {
     ///
     /// let store = Store::in_memory()?;
     /// let guard = store.lock(Prefix("job/"), LockMode::Exclusive).wait()?;
-    /// assert!(store.try_lock("job/7", LockMode::Shared).wait()?.is_none());
+    /// assert!(store.try_lock("job/7"..="job/7", LockMode::Shared).wait()?.is_none());
     /// guard.store().put("job/7", "mine").wait()?;
     /// drop(guard);
     /// store.put("job/7", "anybody's").wait()?;

@@ -47,6 +47,7 @@ const STEP_BYTES_MAX: u64 = 1 << 20;
 /// assert_eq!(end, [7; 10]);
 /// assert_eq!(reader.read_at(1_000_000, 4).wait()?, [7; 4][..]);
 ///
+/// reader.rewind()?;
 /// let mut sum = 0;
 /// for chunk in reader.chunks() {
 ///     sum += chunk?.len();
