@@ -199,7 +199,7 @@ fn compiler() -> Outcome<String> {
 }
 
 #[test]
-#[ignore = "runs cargo doc"]
+#[ignore = "builds the documentation, which CI does once, where it asks for this test"]
 fn the_public_interface_is_what_the_text_says() -> Outcome {
     let compiler = compiler()?;
     let rewrite = std::env::var_os("THUNDERHEAD_REWRITE").is_some();
