@@ -8,6 +8,7 @@ use crate::disk::{Disk, DiskModel, MemoryDisk, Page as SavedPage, block_on};
 use crate::format::record::{Record, USER_TREE};
 use crate::format::{Address, Birth, Extent, LogPosition, PagePointer, SequenceNumber, StoreId};
 use crate::log::replay::Replay;
+use crate::snapshot::names::{NameKey, Named, check_record};
 use crate::tree::interior::Interior;
 use crate::tree::journal::Journal;
 use crate::tree::page::Page;
@@ -78,6 +79,27 @@ pub fn page(bytes: &[u8]) {
             assert_eq!(slice.range_deletes().count(), page.extra_count());
         }
         _ => {}
+    }
+}
+
+/// Takes bytes for the key and the value of a name of a snapshot: what is accepted says the same when it
+/// is written again.
+pub fn name(bytes: &[u8]) {
+    let (length, rest) = bytes.split_first().unwrap_or((&0, &[]));
+    let (key, value) = rest.split_at(rest.len().min((*length).into()));
+    if let Some(parsed) = NameKey::parse(key) {
+        assert_eq!(parsed.to_bytes(), key);
+    }
+    if let Ok(named) = Named::from_value(value) {
+        let entries = named.entries(b"name");
+        assert_eq!(entries[0].1, value);
+        let (key, value) = &entries[1];
+        let by_time = Named::from_time_entry(key, value);
+        assert_eq!(by_time.ok(), Some((b"name".to_vec(), named)));
+    }
+    let _ = Named::from_time_entry(key, value);
+    if let Ok((record, _)) = Record::read(rest) {
+        let _ = check_record(&record);
     }
 }
 
@@ -161,6 +183,7 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(3);
         for round in 0..20_000 {
             let mut bytes: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..4)).collect();
+            super::name(&bytes);
             if round % 2 == 0 {
                 super::page(&bytes);
             } else {

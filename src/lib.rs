@@ -51,7 +51,7 @@
 //! | keeping others from a range of keys | [`Store::lock`], [`Transaction::lock`], [`RangeGuard`], [`LockMode`] |
 //! | what is committed, as it comes | [`Store::watch`], [`Watch`] |
 //! | keys and values of other types than bytes | [`typed`] |
-//! | versions | [`Snapshot`] |
+//! | versions | [`Snapshot`]; with names, which are kept: [`Store::snapshots`] |
 //! | what it does, in numbers | [`Store::stats`], [`Store::levels`] |
 //! | whether a file is whole | [`Store::verify`], [`inspect`] |
 //! | giving space back | [`Store::compact`] |
@@ -72,7 +72,7 @@
 //! Pages are never changed in place, so a snapshot, an open range and a transaction each keep the
 //! version that they began with, and no reader waits for a writer, nor a writer for readers. What they
 //! see is not reused meanwhile: a snapshot that is kept costs as much space as was replaced since.
-//! Snapshots end with the process.
+//! Snapshots end with the process, but for those that are [saved](Snapshots::save) under a name.
 //!
 //! # Limits
 //!
@@ -108,8 +108,9 @@ pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
     Attempt, Batch, Change, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
     Exchanged, Extract, Isolation, KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options,
-    Pin, Prefix, Range, RangeGuard, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction,
-    Value, ValueChunks, ValueKind, ValueReader, ValueWriter, Watch, Watched,
+    Pin, Prefix, Range, RangeGuard, Savepoint, Snapshot, SnapshotInfo, SnapshotList, Snapshots,
+    Statistics, Store, Subtree, Transaction, Value, ValueChunks, ValueKind, ValueReader,
+    ValueWriter, Watch, Watched,
 };
 pub use transaction::locks::LockMode;
 pub use tree::MergeOperator;

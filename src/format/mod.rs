@@ -38,5 +38,8 @@ pub mod log {}
 #[doc = include_str!("space.md")]
 pub mod space {}
 
+#[doc = include_str!("versions.md")]
+pub mod versions {}
+
 #[doc = include_str!("protocol.md")]
 pub mod protocol {}

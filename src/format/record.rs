@@ -12,6 +12,10 @@ use crate::error::{Error, Result};
 /// The tree that holds what users put.
 pub(crate) const USER_TREE: u64 = 0;
 
+/// The tree that holds what the store notes for itself. Of it only names of snapshots go through the
+/// log: see [`crate::format::versions`].
+pub(crate) const SYSTEM_TREE: u64 = 1;
+
 /// The longest key.
 pub(crate) const KEY_BYTES_MAX: usize = 32 << 10;
 

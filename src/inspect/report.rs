@@ -96,6 +96,8 @@ pub struct Summary {
     pub log_commits_unapplied: u64,
     /// Bytes in use on the disk, in whole sectors, the log included.
     pub bytes_in_use: u64,
+    /// Snapshots that have names.
+    pub snapshots: u64,
     /// Findings that are notes.
     pub notes: u64,
     /// Findings that are leaks.

@@ -6,9 +6,10 @@ use super::verify::{Examiner, Part};
 use super::walk::{fault_of, value_of};
 use crate::cache::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::record::{Record, Tag, read_range_end};
+use crate::format::record::{Record, SYSTEM_TREE, Tag, read_range_end};
 use crate::format::{PagePointer, SequenceNumber};
 use crate::log::replay::{LoggedCommit, Replay};
+use crate::snapshot::names::check_record;
 use crate::snapshot::{Version, each_entry, each_pending_from, read_pieces, target_of};
 use crate::space::audit::{Difference, Holder};
 use crate::space::catalogue::{CatalogueKey, parse_key, segments_range, summary_range};
@@ -99,6 +100,10 @@ impl Examiner<'_> {
         while !rest.is_empty() {
             let (record, taken) = Record::read(rest)?;
             rest = rest.get(taken..).unwrap_or_default();
+            if record.tree == SYSTEM_TREE {
+                check_record(&record)?;
+                continue;
+            }
             let ends = record.tag != Tag::DeleteRange || read_range_end(record.payload).is_some();
             if !ends {
                 return Err(Error::corrupt("a range delete has a malformed end"));

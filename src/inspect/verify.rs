@@ -1,9 +1,10 @@
 //! [`verify`]: the order in which a store is read, and what everything that reads it shares.
 //!
 //! First the trees, page by page from the roots down, with every extent entered into an [`Audit`];
-//! then the log; then references are followed; then what is pending; at last the maps are compared with the audit. Memory: the
-//! nodes on the way to one page, the log, and a bit for each sector in use. Every page is followed
-//! once, whoever names it again, so that it ends on any input.
+//! then the log; then references are followed; then the names of snapshots; then what is pending; at
+//! last the maps are compared with the audit. Memory: the nodes on the way to one page, the log, and a
+//! bit for each sector in use. Every page is followed once, whoever names it again, so that it ends on
+//! any input.
 
 use std::ops::ControlFlow;
 
@@ -62,6 +63,9 @@ pub(crate) async fn verify(input: &VerifyInput<'_>, sink: Sink<'_>) -> Result<Su
     if let Some(replay) = replay {
         examiner.log(replay).await?;
         examiner.references(replay).await?;
+        if catalogue_is_sound {
+            examiner.names(replay).await?;
+        }
     }
     if catalogue_is_sound {
         examiner.pending().await?;

@@ -15,13 +15,15 @@
 //! | `estimate` | bounds of counts, from the ends of a range alone |
 //! | `value` | from what is stored to the bytes that a reader sees |
 //! | `reference` | values that name another key ([`follow`]) |
-//! | `catalogue` | the entries of the system tree, put together |
+//! | `catalogue` | what the system tree says of space, put together |
+//! | `names` | what it says of snapshots that have a name |
 
 mod catalogue;
 mod count;
 mod cursor;
 mod estimate;
 mod get;
+pub(crate) mod names;
 mod reference;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ use crate::format::{Birth, PagePointer};
 const SEGMENT: u8 = 1;
 const SUMMARY: u8 = 2;
 const PENDING: u8 = 3;
+/// The first kind that does not tell of space.
+pub(crate) const KINDS_END: u8 = 4;
 
 const SUBTREE: u8 = 1;
 const VALUE: u8 = 2;

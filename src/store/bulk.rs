@@ -20,6 +20,7 @@ use super::commit::{Elsewhere, Entry};
 use super::core::Core;
 use super::gate::{Inside, lock};
 use super::maintenance::{LoggedValue, Maintaining, Pace, off_tree_payloads};
+use super::naming::Naming;
 use super::options::Durability;
 use crate::error::Result;
 use crate::format::record::{Record, Tag, USER_TREE};
@@ -247,6 +248,7 @@ impl Bulk {
         mut self,
         core: &Arc<Core>,
         values: Vec<(Address, LoggedValue)>,
+        mut naming: Option<Box<Naming>>,
         inside: Option<Inside>,
     ) -> Result<SequenceNumber> {
         // The log reaches as far as the root will say, and most of what can fail comes before
@@ -262,7 +264,7 @@ impl Bulk {
             self.abandon(core);
             return Err(error);
         }
-        let published = self.publish(core, values).await;
+        let published = self.publish(core, values, naming.as_deref_mut()).await;
         // From here on the space says what the new root says: if that could not be published, only
         // a reopening knows which of the two roots counts.
         let user = published.inspect_err(|error| core.poison(error))?;
@@ -286,6 +288,7 @@ impl Bulk {
             values: Vec::new(),
             urgency: Urgency::Emergency,
             elsewhere: Some(Box::new(elsewhere)),
+            naming,
             locks: Vec::new(),
             validation: None,
             refused: None,
@@ -304,6 +307,7 @@ impl Bulk {
         &mut self,
         core: &Arc<Core>,
         values: Vec<(Address, LoggedValue)>,
+        naming: Option<&mut Naming>,
     ) -> Result<PagePointer> {
         let birth = self.state.birth;
         for (root, value) in values {
@@ -317,6 +321,13 @@ impl Bulk {
         }
         let dropped = std::mem::take(&mut self.dropped);
         core.take_over(&mut self.state, Vec::new(), dropped, birth)?;
+        if let Some(naming) = naming {
+            // The mark in the log stands alone: what is done to names is in the root.
+            naming.seal(self.sequence);
+            let _versions = lock(&core.versions);
+            core.catalogue.enter(naming, self.sequence)?;
+        }
+        core.freeze_names();
         let log = {
             let mut log = lock(core.log()?);
             log.since_checkpoint = 0;

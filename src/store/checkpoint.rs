@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::catalogue::operations_of;
 use super::core::Core;
 use super::gate::lock;
 use super::maintenance::{Maintaining, Pace};
@@ -55,6 +56,7 @@ impl Core {
         let log_bytes = lock(log).since_checkpoint;
         let version = self.current.load_full();
         let nothing_new = version.journals.iter().all(|journal| journal.is_empty())
+            && self.catalogue.is_flushed()
             && state.checkpointed == (version.root, version.tree_through);
         if nothing_new {
             self.sync().await?;
@@ -91,6 +93,7 @@ impl Core {
         clean: bool,
     ) -> Result<()> {
         self.pass_by_nothing();
+        self.freeze_names();
         let version = self.current.load_full();
         let (user, through) = (version.root, version.tree_through);
         let unflushed: usize = version.journals.iter().map(|journal| journal.bytes()).sum();
@@ -176,7 +179,8 @@ impl Core {
     ) -> Result<()> {
         let space = &self.pages.space;
         let operations = self.map_operations(pending, changed).await?;
-        let points = operations
+        let names = self.catalogue.frozen();
+        let mut points: Vec<_> = operations
             .iter()
             .map(|(key, value)| Operation {
                 key,
@@ -189,18 +193,16 @@ impl Core {
                 payload: Cow::Borrowed(value.as_deref().unwrap_or(&[])),
             })
             .collect();
-        let batch = Batch {
-            deletes: Vec::new(),
-            points,
-        };
+        // Their keys are greater than those of the maps.
+        points.extend(operations_of(&names, &self.pages.operators));
         let system_before = *lock(&self.system);
-        let outcome = self.flush(state, &system_before, batch, 0)?;
+        let outcome = self.flush(state, &system_before, Batch::of(points), 0)?;
         let birth = state.birth;
         let system = outcome.root;
         for extent in &outcome.values {
             debug_assert!(false, "the catalogue's pieces fit their leaves: {extent}");
         }
-        *lock(&self.system) = system;
+        self.install_system(system, birth, names.len(), root.applied_through);
         self.take_over(state, outcome.pages, outcome.dropped, birth)?;
         if state.tail.extent.length > 0 {
             let old = Dropped::Extent(state.tail.extent);

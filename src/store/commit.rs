@@ -29,6 +29,7 @@ use smallvec::SmallVec;
 use super::core::{Core, Log};
 use super::gate::{Inside, Pass, lock};
 use super::maintenance::{LoggedValue, Maintaining};
+use super::naming::Naming;
 use super::open::prepared;
 use super::options::Durability;
 use super::validation::Validation;
@@ -60,6 +61,8 @@ pub(super) struct Entry {
     pub(super) urgency: Urgency,
     /// The records are a mark: what was committed is in the tree already.
     pub(super) elsewhere: Option<Box<Elsewhere>>,
+    /// What it does to names of snapshots. Becomes records when its sequence is known.
+    pub(super) naming: Option<Box<Naming>>,
     /// Locks that are held until it is published.
     #[expect(
         dead_code,
@@ -88,7 +91,9 @@ pub(super) struct Elsewhere {
 
 impl Entry {
     fn bytes(&self) -> usize {
-        self.records.iter().map(Bytes::len).sum()
+        let names = self.naming.as_ref();
+        let names = names.map_or(0, |naming| naming.bytes_to_come());
+        self.records.iter().map(Bytes::len).sum::<usize>() + names
     }
 
     /// The same with the large values that they name.
@@ -327,6 +332,9 @@ impl Core {
         self.check_poisoned()?;
         let log = self.log()?;
         self.validate_group(entries);
+        if entries.iter().any(|entry| entry.naming.is_some()) {
+            seal_names(entries, lock(log).next);
+        }
         let with = |durability| {
             let mut entries = entries.iter();
             entries.any(|entry| entry.durability == durability)
@@ -485,7 +493,12 @@ impl Core {
                 log.deferred_bytes += entry.bytes();
                 log.deferred.push(entry.records.clone());
             }
+            if let Some(naming) = &mut entry.naming {
+                self.catalogue.enter(naming, last)?;
+                self.catalogue.count(naming, last);
+            }
             if let Some(elsewhere) = &entry.elsewhere {
+                self.catalogue.show_ahead();
                 self.history.break_at(last);
                 self.current.store(Version::new(
                     Arc::clone(&self.pages),
@@ -547,6 +560,20 @@ impl Core {
         let version = self.current.load_full();
         if !version.journals[0].is_empty() {
             self.freeze_locked(&version);
+        }
+    }
+}
+
+/// Makes what is done to names records of the commits, which will have sequences from `next` on.
+fn seal_names(entries: &mut [Entry], mut next: SequenceNumber) {
+    for entry in entries {
+        if let Some(naming) = &mut entry.naming
+            && naming.sealed.is_none()
+        {
+            entry.records.push(naming.seal(next));
+        }
+        if !entry.records.is_empty() {
+            next = next.next();
         }
     }
 }

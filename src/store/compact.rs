@@ -198,6 +198,7 @@ impl Core {
             durability: Durability::Immediate,
             values: Vec::new(),
             urgency: Urgency::Emergency,
+            naming: None,
             locks: Vec::new(),
             validation: None,
             refused: None,
@@ -324,7 +325,7 @@ impl Core {
         let Some(outcome) = outcome else {
             return Ok(());
         };
-        *lock(&self.system) = outcome.root;
+        self.install_system(outcome.root, birth, 0, self.published());
         self.take_over(state, outcome.pages, outcome.dropped, birth)
     }
 

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 
 use super::bases::Bases;
+use super::catalogue::Catalogue;
 use super::commit::Queue;
 use super::gate::{Gate, lock};
 use super::history::History;
@@ -54,6 +55,18 @@ pub(super) struct Counters {
     pub(super) checkpoints: AtomicU64,
 }
 
+/// What a store is made of when it is opened.
+pub(super) struct Parts {
+    pub(super) pages: Arc<Pages>,
+    pub(super) options: Options,
+    pub(super) version: Arc<Version>,
+    pub(super) published: SequenceNumber,
+    pub(super) log: Option<Log>,
+    pub(super) maintaining: Maintaining,
+    pub(super) system: Arc<Mutex<PagePointer>>,
+    pub(super) catalogue: Catalogue,
+}
+
 /// An open store.
 pub(crate) struct Core {
     pub(crate) pages: Arc<Pages>,
@@ -83,7 +96,9 @@ pub(crate) struct Core {
     pub(super) values: Mutex<HashMap<Address, LoggedValue>>,
     /// Values that must stay where they are.
     pub(super) bases: Bases,
-    /// The root of the newest system tree, on the disk or not.
+    /// Snapshots that have names.
+    pub(super) catalogue: Catalogue,
+    /// The root of the newest system tree, on the disk or not. Changed with the catalogue.
     pub(super) system: Arc<Mutex<PagePointer>>,
     /// The store's thread is to end.
     pub(super) stopping: AtomicBool,
@@ -113,15 +128,17 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(super) fn new(
-        pages: Arc<Pages>,
-        options: Options,
-        version: Arc<Version>,
-        published: SequenceNumber,
-        log: Option<Log>,
-        maintaining: Maintaining,
-        system: Arc<Mutex<PagePointer>>,
-    ) -> Arc<Self> {
+    pub(super) fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            pages,
+            options,
+            version,
+            published,
+            log,
+            maintaining,
+            system,
+            catalogue,
+        } = parts;
         let root_birth = maintaining.roots.last().map_or(0, |(_, birth, _)| birth.0);
         let jobs = Jobs::new(options.maintenance);
         let history = History::new(published, options.history_bytes);
@@ -142,6 +159,7 @@ impl Core {
             maintaining: Arc::new(futures::lock::Mutex::new(maintaining)),
             values: Mutex::default(),
             bases: Bases::default(),
+            catalogue,
             system,
             stopping: AtomicBool::new(false),
             poisoned: Mutex::new(None),
@@ -345,9 +363,17 @@ impl Core {
 
     /// Waits until not too many journals wait to be flushed.
     pub(super) async fn wait_for_room(self: &Arc<Self>) -> Result<()> {
+        self.wait_while(|core| !core.has_room()).await
+    }
+
+    /// Waits for the maintenance to change something.
+    pub(super) async fn wait_while(
+        self: &Arc<Self>,
+        mut is_full: impl FnMut(&Self) -> bool,
+    ) -> Result<()> {
         loop {
             let count = self.progress.count();
-            if self.has_room() {
+            if !is_full(self) {
                 return Ok(());
             }
             self.check_poisoned()?;

@@ -127,6 +127,7 @@ impl Core {
         let (due, wants_chunk) = {
             let log = lock(log);
             let due = log.since_checkpoint >= self.options.checkpoint_log_bytes
+                || self.names_are_due()
                 || (self.is_short.load(Ordering::Acquire) && log.since_checkpoint > 0);
             (due, log.writer.wants_chunk())
         };
@@ -239,6 +240,7 @@ impl Core {
             let _versions = lock(&self.versions);
             let version = self.current.load_full();
             let keep = version.journals.len() - done;
+            self.catalogue.forget_before(through);
             self.current.store(Version::new(
                 Arc::clone(&self.pages),
                 outcome.root,
@@ -389,6 +391,7 @@ impl Core {
             values: Vec::new(),
             urgency: Urgency::Emergency,
             elsewhere: None,
+            naming: None,
             locks: Vec::new(),
             validation: None,
             refused: None,

@@ -25,6 +25,7 @@
 //! | `writing`, `value_writer`, `splice`, `bases` | values written as they come, and parts of them |
 //! | `value_reader` | values read as they are wanted |
 //! | `commit`, `gate` | group commit, and who may write |
+//! | `snapshots`, `naming`, `catalogue`, `kept` | snapshots that have names: the face, commits, what is known of them, and reading them |
 //! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
 //! | `compact` | moving things together and giving the rest back |
 //! | `watch` | what is committed, as it comes |
@@ -35,6 +36,7 @@ mod ahead;
 mod bases;
 mod batch;
 mod bulk;
+mod catalogue;
 mod checkpoint;
 mod commit;
 mod compact;
@@ -45,6 +47,7 @@ mod estimate;
 mod gate;
 mod history;
 mod job;
+mod kept;
 mod key_range;
 mod levels;
 mod lock;
@@ -52,6 +55,7 @@ mod maintenance;
 mod many;
 mod methods;
 mod modify;
+mod naming;
 mod open;
 mod operation;
 mod options;
@@ -62,6 +66,7 @@ mod savepoint;
 mod signal;
 mod single;
 mod snapshot;
+mod snapshots;
 mod splice;
 mod statistics;
 mod subtree;
@@ -94,6 +99,7 @@ pub use options::{Durability, Isolation, Maintenance, Options};
 pub use range::{Keys, Range};
 pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
+pub use snapshots::{SnapshotInfo, SnapshotList, Snapshots};
 pub use statistics::{Pin, Statistics};
 pub use subtree::{Components, Narrow, Subtree};
 pub use transact::Attempt;

@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::Store;
 use super::bases::Bases;
+use super::catalogue::Catalogue;
 use super::checkpoint::{NewRoot, verify_tail};
-use super::core::{Core, Log};
+use super::core::{Core, Log, Parts};
 use super::gate::lock;
 use super::maintenance::{LoggedValue, Maintaining, Worker};
 use super::options::{Maintenance, Options};
@@ -21,12 +23,13 @@ use super::random;
 use crate::cache::FrameTable;
 use crate::disk::{Disk, block_on};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::record::{Record, Tag, USER_TREE};
+use crate::format::record::{Record, SYSTEM_TREE, Tag, USER_TREE};
 use crate::format::{
     Address, Birth, Extent, PagePointer, RootRecord, SequenceNumber, Settings, SpaceTail, StoreId,
 };
 use crate::log::replay::{LoggedGroup, Replay};
 use crate::log::writer::LogWriter;
+use crate::snapshot::names::check_record;
 use crate::snapshot::{CachedPages, Version, each_pending, read_pieces};
 use crate::space::{Owner, SUMMARY_SEGMENTS, Space, Urgency, catalogue};
 use crate::trace::{self, Began};
@@ -93,8 +96,13 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
     }
     let journal = Arc::new(Journal::new(options.journal_bytes));
     let bases = Bases::default();
-    let (last, mut values) =
-        replay_into(&pages, &root, &replay, &journal, &bases, read_only).await?;
+    let Replayed {
+        last,
+        mut values,
+        names,
+    } = replay_into(&pages, &root, &replay, &journal, &bases, read_only).await?;
+    let applied = root.applied_through;
+    let catalogue = Catalogue::open(&pages, root.system, root.birth, applied, names).await?;
     let commits = last.0.saturating_sub(root.applied_through.0);
     trace::recovered(began, commits, root.clean);
     let mut journals: SmallVec<[Arc<Journal>; 2]> = SmallVec::new();
@@ -119,14 +127,25 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
         flushed_bytes: 0,
         more_to_free: true,
     };
-    if read_only {
-        let core = Core::new(pages, options, version, last, None, state, system);
-        return Ok(Store::new(core, None));
-    }
-    let log = continue_log(&pages, &root, &replay, last).await?;
-    let position = log.writer.position_at_or_before(SequenceNumber(0));
+    let log = match read_only {
+        true => None,
+        false => Some(continue_log(&pages, &root, &replay, last).await?),
+    };
+    let position = (log.as_ref()).map(|log| log.writer.position_at_or_before(SequenceNumber(0)));
     let maintenance = options.maintenance;
-    let core = Core::new(pages, options, version, last, Some(log), state, system);
+    let core = Core::new(Parts {
+        pages,
+        options,
+        version,
+        published: last,
+        log,
+        maintaining: state,
+        system,
+        catalogue,
+    });
+    let Some(position) = position else {
+        return Ok(Store::new(core, None));
+    };
     for value in values.values_mut() {
         value.base = value
             .base
@@ -211,8 +230,18 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
     let nothing = PagePointer::NOTHING;
     let through = SequenceNumber(0);
     let version = Version::new(Arc::clone(&pages), nothing, Birth(0), [journal], through);
+    let catalogue = Catalogue::open(&pages, nothing, Birth(0), through, Vec::new()).await?;
     let maintenance = options.maintenance;
-    let core = Core::new(pages, options, version, through, Some(log), state, system);
+    let core = Core::new(Parts {
+        pages,
+        options,
+        version,
+        published: through,
+        log: Some(log),
+        maintaining: state,
+        system,
+        catalogue,
+    });
     {
         let mut state = core.maintaining.lock().await;
         let root = NewRoot {
@@ -227,7 +256,7 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
 }
 
 /// The newest root that is whole.
-pub(super) fn choose(records: &[bytes::Bytes]) -> Result<RootRecord> {
+pub(super) fn choose(records: &[Bytes]) -> Result<RootRecord> {
     let mut newest: Option<RootRecord> = None;
     let mut failure = None;
     for record in records {
@@ -337,21 +366,36 @@ pub(super) async fn read_log(disk: &Disk, root: &RootRecord) -> Result<Replay> {
     let applied = root.applied_through;
     // The root of a large transaction is published before the mark of its commit is logged, at the
     // very position that the root names. Whatever else a root contains was synced in the log.
+    // Names of later commits are in the system tree only if these were synced, too.
     let reaches = match root.log.sequence == applied {
         true => SequenceNumber(applied.0.saturating_sub(1)),
-        false => applied,
+        false => applied.max(root.system.newest),
     };
     Replay::read(disk, root.store, &root.log, reaches).await
 }
 
-/// The off-tree values that a commit names.
-fn values_of(records: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let mut values = Vec::new();
+/// What a commit has beside operations on the user's tree alone.
+#[derive(Default)]
+struct Named {
+    /// Off-tree values.
+    values: Vec<Vec<u8>>,
+    /// Whether it does anything to names of snapshots.
+    names: bool,
+}
+
+/// What a commit names.
+fn named_in(records: &[u8]) -> Result<Named> {
+    let mut named = Named::default();
     let mut at = 0;
     while at < records.len() {
         let (record, taken) = Record::read(&records[at..])?;
         at += taken;
+        let values = &mut named.values;
         match record.tag {
+            _ if record.tree == SYSTEM_TREE => {
+                check_record(&record)?;
+                named.names = true;
+            }
             Tag::OffTree => values.push(record.payload.to_vec()),
             Tag::Merge => {
                 if let Some((Tag::OffTree, payload)) = stored_base(record.payload) {
@@ -366,7 +410,7 @@ fn values_of(records: &[u8]) -> Result<Vec<Vec<u8>>> {
             _ => {}
         }
     }
-    Ok(values)
+    Ok(named)
 }
 
 /// Cuts the log at the first commit whose off-tree values did not reach the disk. Only commits that
@@ -381,7 +425,7 @@ async fn cut_at_lost_values(
         if commit.sequence <= root.applied_through || commit.synced {
             continue;
         }
-        for payload in values_of(&commit.records)? {
+        for payload in named_in(&commit.records)?.values {
             let verified = async {
                 let reader = ValueReader::new(pages.disk.clone(), root.store, &payload)?;
                 reader.verify_own(&payload, |_, _| Ok(())).await
@@ -405,6 +449,15 @@ async fn cut_at_lost_values(
     }
 }
 
+/// What replay found beside the user's operations.
+struct Replayed {
+    last: SequenceNumber,
+    /// Off-tree values that no tree has.
+    values: HashMap<Address, LoggedValue>,
+    /// The commits that do something to names of snapshots.
+    names: Vec<(Bytes, SequenceNumber)>,
+}
+
 /// Enters the log's commits into a journal and marks what they name as used.
 async fn replay_into(
     pages: &Arc<Pages>,
@@ -413,8 +466,9 @@ async fn replay_into(
     journal: &Journal,
     bases: &Bases,
     read_only: bool,
-) -> Result<(SequenceNumber, HashMap<Address, LoggedValue>)> {
+) -> Result<Replayed> {
     let mut values = HashMap::new();
+    let mut names = Vec::new();
     let mut last = root.applied_through;
     let source = CachedPages {
         pages: Arc::clone(pages),
@@ -423,7 +477,11 @@ async fn replay_into(
         if commit.sequence <= root.applied_through {
             continue;
         }
-        for payload in values_of(&commit.records)? {
+        let named = named_in(&commit.records)?;
+        if named.names {
+            names.push((commit.records.clone(), commit.sequence));
+        }
+        for payload in named.values {
             if read_only {
                 break;
             }
@@ -448,7 +506,11 @@ async fn replay_into(
     let newer = commits.filter(|commit| commit.sequence > root.applied_through);
     let newer = newer.map(|commit| (commit.records, commit.sequence));
     journal.append_all(newer, USER_TREE)?;
-    Ok((last, values))
+    Ok(Replayed {
+        last,
+        values,
+        names,
+    })
 }
 
 /// In how many places of a full disk room is looked for.

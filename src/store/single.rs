@@ -242,6 +242,7 @@ impl Store {
                 Urgency::Emergency
             },
             elsewhere: None,
+            naming: None,
             locks,
             validation: None,
             refused: None,

@@ -115,16 +115,19 @@ impl Store {
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         let space = core.pages.space.statistics();
         let version = core.view().version;
+        let catalogue = core.catalogue.birth();
         let pins = core.pages.space.pins().into_iter();
         let pins = pins.map(|(held, roots)| {
             let newest = held.generation == version.birth;
+            // The store itself reads names in it.
+            let own = u64::from(held.generation == catalogue);
             Pin {
                 generation: held.generation,
                 age: held.since.elapsed(),
                 bytes: held.bytes,
                 newest,
                 root: roots > 0,
-                readers: held.count > roots && !newest,
+                readers: held.count > roots + own && !newest,
             }
         });
         Statistics {

@@ -11,6 +11,7 @@ use super::core::Core;
 use super::gate::{Inside, Pass, lock};
 use super::history::Since;
 use super::maintenance::LoggedValue;
+use super::naming::{Naming, Saved, saved_bytes};
 use super::operation::Operation;
 use super::options::{Durability, Isolation};
 use super::range::Range;
@@ -88,8 +89,10 @@ pub(super) struct Writes {
     pub(super) overlay: Arc<Mutex<Overlay>>,
     /// Off-tree values that it wrote.
     pub(super) values: Vec<(Address, LoggedValue)>,
+    /// Snapshots that its commit saves.
+    pub(super) saved: Vec<Saved>,
     /// Whether it may make the store larger.
-    grows: bool,
+    pub(super) grows: bool,
     pub(super) bulk: Option<Bulk>,
     /// A spill was begun and not finished: part of the writes is in neither place.
     torn: bool,
@@ -119,6 +122,7 @@ impl Writes {
             core: Arc::clone(core),
             overlay: Arc::new(Mutex::new(Overlay::new(USER_TREE))),
             values: Vec::new(),
+            saved: Vec::new(),
             grows: false,
             bulk: None,
             torn: false,
@@ -276,7 +280,9 @@ impl Writes {
 
     /// Whether the log takes it: more goes straight into the tree.
     pub(super) fn is_logged(&self) -> bool {
-        self.bulk.is_none() && lock(&self.overlay).bytes() <= self.core.logged_bytes_max()
+        self.bulk.is_none()
+            && lock(&self.overlay).bytes() + saved_bytes(&self.saved)
+                <= self.core.logged_bytes_max()
     }
 
     async fn spill(&mut self) -> Result<()> {
@@ -310,6 +316,7 @@ impl Writes {
             of: Arc::clone(&self.overlay),
             overlay: lock(&self.overlay).mark(),
             values: self.values.len(),
+            saved: self.saved.len(),
             spills: self.spills,
         }
     }
@@ -330,6 +337,7 @@ impl Writes {
         }
         self.appended = None;
         lock(&self.overlay).roll_back(&mark.overlay);
+        self.saved.truncate(mark.saved);
         for (_, value) in self.values.drain(mark.values..) {
             self.core.abandon_value(&value);
         }
@@ -401,7 +409,7 @@ impl Writes {
 
     /// Whether there is nothing to commit.
     pub(super) fn is_empty(&self) -> bool {
-        self.bulk.is_none() && lock(&self.overlay).is_empty()
+        self.bulk.is_none() && lock(&self.overlay).is_empty() && self.saved.is_empty()
     }
 
     /// The keys that it put or deleted.
@@ -411,6 +419,15 @@ impl Writes {
             .records()
             .filter(|record| !matches!(record.tag, Tag::Merge | Tag::DeleteRange));
         Ranges::of_keys(replaced.map(|record| record.key))
+    }
+
+    /// What its commit does to names of snapshots. It is inside the gate.
+    async fn naming(&mut self) -> Result<Option<Box<Naming>>> {
+        let saved = std::mem::take(&mut self.saved);
+        match saved.is_empty() {
+            true => Ok(None),
+            false => Box::pin(self.core.saving(saved)).await.map(Some),
+        }
     }
 
     /// Commits, if what the validation says has not changed.
@@ -429,7 +446,9 @@ impl Writes {
         self.check_whole()?;
         self.core.check_writable(self.grows)?;
         self.core.wait_for_room().await?;
-        if !self.is_logged() {
+        let is_logged = self.is_logged();
+        let naming = self.naming().await?;
+        if !is_logged {
             self.spill().await?;
             let Some(bulk) = self.bulk.take() else {
                 return self.core.sync().await;
@@ -439,7 +458,7 @@ impl Writes {
             let inside = self.inside.take();
             let work = {
                 let core = Arc::clone(&core);
-                async move { bulk.commit(&core, values, inside).await }
+                async move { bulk.commit(&core, values, naming, inside).await }
             };
             return core.run_job(work).await;
         }
@@ -448,7 +467,7 @@ impl Writes {
         }
         let empty = Overlay::new(USER_TREE);
         let overlay = std::mem::replace(&mut *lock(&self.overlay), empty);
-        if overlay.is_empty() {
+        if overlay.is_empty() && naming.is_none() {
             return Ok(self.core.published());
         }
         let entry = Entry {
@@ -457,6 +476,7 @@ impl Writes {
             values: std::mem::take(&mut self.values),
             urgency,
             elsewhere: None,
+            naming,
             validation,
             refused: None,
             locks: [self.owner.take(), self.passed.take()]
@@ -478,6 +498,7 @@ pub(super) struct Mark {
     of: Arc<Mutex<Overlay>>,
     overlay: OverlayMark,
     values: usize,
+    saved: usize,
     spills: u64,
 }
 

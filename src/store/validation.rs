@@ -169,6 +169,7 @@ impl Core {
     /// Leaves nothing of an entry but why.
     fn refuse(&self, entry: &mut Entry, error: Error) {
         entry.records.clear();
+        entry.naming = None;
         entry.durability = super::options::Durability::Deferred;
         for (_, value) in entry.values.drain(..) {
             self.abandon_value(&value);
