@@ -108,8 +108,8 @@ pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
     Attempt, Batch, Change, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
     Exchanged, Extract, Isolation, KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options,
-    Pin, Prefix, Range, RangeGuard, Savepoint, Snapshot, SnapshotInfo, SnapshotList, Snapshots,
-    Statistics, Store, Subtree, Transaction, Value, ValueChunks, ValueKind, ValueReader,
+    Pin, Prefix, Range, RangeGuard, Savepoint, Snapshot, SnapshotInfo, SnapshotList, SnapshotSizes,
+    Snapshots, Statistics, Store, Subtree, Transaction, Value, ValueChunks, ValueKind, ValueReader,
     ValueWriter, Watch, Watched,
 };
 pub use transaction::locks::LockMode;

@@ -87,9 +87,10 @@ pub struct SpaceTail {
 /// | 328 | 4 | log: chain of the group there |
 /// | 332 | 4 | 1 after a clean close: nothing follows in the log; else 0 |
 /// | 336 | 8 | segments: all that the trees use have lower numbers |
-/// | 344 | 8 | address of the tree of versions (none yet: 0) |
+/// | 344 | 8 | the line of the newest version: see [`versions`](crate::format::versions) |
 /// | 352 | 8 | address of the table of moved segments (none yet: 0) |
-/// | 360 | 148 | zero |
+/// | 360 | 8 | the sequence since which the user's tree is what it is |
+/// | 368 | 140 | zero |
 /// | 508 | 4 | CRC-32 of the 508 bytes before |
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RootRecord {
@@ -123,6 +124,11 @@ pub struct RootRecord {
     pub clean: bool,
     /// How many segments there are: all that the trees use have lower numbers.
     pub segments: u64,
+    /// The line of the newest version.
+    pub line: u64,
+    /// The user's tree is that of what was committed through this sequence: nothing after it, through
+    /// the newest that the trees contain, changed anything.
+    pub since: SequenceNumber,
 }
 
 impl RootRecord {
@@ -155,6 +161,8 @@ impl RootRecord {
         put(328, &self.log.chain.to_le_bytes());
         put(332, &u32::from(self.clean).to_le_bytes());
         put(336, &self.segments.to_le_bytes());
+        put(344, &self.line.to_le_bytes());
+        put(360, &self.since.0.to_le_bytes());
         let checksum = crc32fast::hash(&out[..508]);
         out[508..].copy_from_slice(&checksum.to_le_bytes());
         out
@@ -226,6 +234,8 @@ impl RootRecord {
             },
             clean: u32_at(332)? == 1,
             segments: u64_at(336)?,
+            line: u64_at(344)?,
+            since: SequenceNumber(u64_at(360)?),
         })
     }
 }
@@ -267,6 +277,8 @@ mod tests {
             },
             clean: true,
             segments: 4,
+            line: 3,
+            since: SequenceNumber(70),
         }
     }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::SequenceNumber;
 use crate::format::record::{SYSTEM_TREE, Tag};
 use crate::log::replay::Replay;
-use crate::snapshot::names::{NameKey, Named};
+use crate::snapshot::names::{NAMES_END, NameKey, Named};
 use crate::snapshot::{Cursor, Direction, Find, Layered, Start, Stop};
 use crate::space::catalogue::KINDS_END;
 use crate::tree::journal::Journal;
@@ -41,6 +41,7 @@ impl Examiner<'_> {
         let mut loaded = Vec::new();
         loop {
             match cursor.step(&over)? {
+                Stop::Entry if cursor.key() >= NAMES_END => return Ok(()),
                 Stop::End => return Ok(()),
                 Stop::Entry => loaded.clear(),
                 Stop::Need(pointer, expect) => {

@@ -84,6 +84,10 @@ pub struct Summary {
     pub user: TreeSummary,
     /// The system tree.
     pub system: TreeSummary,
+    /// What only versions that names keep reach: the newest is not among them.
+    pub kept: TreeSummary,
+    /// Versions that names keep.
+    pub kept_versions: u64,
     /// What was deleted and waits for its space to be given back.
     pub pending: TreeSummary,
     /// Subtrees and values that `pending` sums up.

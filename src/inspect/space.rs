@@ -121,7 +121,7 @@ impl Examiner<'_> {
     }
 
     /// The system tree as a version of its own.
-    fn catalogue(&self) -> Arc<Version> {
+    pub(super) fn catalogue(&self) -> Arc<Version> {
         self.version(self.root.system, None)
     }
 

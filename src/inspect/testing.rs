@@ -94,6 +94,8 @@ impl Fixture {
                 },
                 clean: false,
                 segments: 0,
+                line: 0,
+                since: SequenceNumber(0),
             },
             disk,
             sequence: 0,

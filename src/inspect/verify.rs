@@ -6,6 +6,7 @@
 //! bit for each sector in use. Every page is followed once, whoever names it again, so that it ends on
 //! any input.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::report::{Event, Finding, Severity, Summary, TreeSummary};
@@ -45,8 +46,14 @@ pub(crate) async fn verify(input: &VerifyInput<'_>, sink: Sink<'_>) -> Result<Su
         summary: Summary::default(),
         audit: Audit::new(input.disk.properties(), input.root.segments),
         incomplete: false,
+        seen: None,
+        older: false,
+        repeats: 0,
     };
     examiner.root_record()?;
+    if examiner.keeps_versions().await {
+        examiner.seen = Some(HashSet::new());
+    }
     examiner.walk(Part::User, &input.root.user).await?;
     let damages = examiner.summary.damages;
     examiner.walk(Part::System, &input.root.system).await?;
@@ -68,6 +75,9 @@ pub(crate) async fn verify(input: &VerifyInput<'_>, sink: Sink<'_>) -> Result<Su
         }
     }
     if catalogue_is_sound {
+        if examiner.keeps_versions().await {
+            examiner.kept().await?;
+        }
         examiner.pending().await?;
         examiner.compare().await?;
     } else {
@@ -85,6 +95,7 @@ pub(crate) async fn verify(input: &VerifyInput<'_>, sink: Sink<'_>) -> Result<Su
 pub(super) enum Part {
     User,
     System,
+    Kept,
     Pending,
 }
 
@@ -98,7 +109,16 @@ pub(super) struct Examiner<'a> {
     pub(super) audit: Audit,
     /// Something was not read, so that what it leads to is not known to be in use.
     pub(super) incomplete: bool,
+    /// What was entered into the audit, where versions share it.
+    seen: Option<HashSet<Extent>>,
+    /// From now on what was seen may be come to again.
+    older: bool,
+    /// How often it was: bounded, or a hostile value could name one page from many places.
+    repeats: usize,
 }
+
+/// How often each thing that was seen may be come to again, before that is damage.
+const REPEATS_MAX: usize = 64;
 
 /// What an error says, without the place, which a finding has apart.
 fn message_of(error: &Error) -> String {
@@ -114,6 +134,14 @@ fn refusal_message(refusal: Refusal) -> &'static str {
         Refusal::NoSuchExtent => "lies outside of the store",
         Refusal::Shared => "has sectors that something else has, too",
     }
+}
+
+fn overlapping(extent: Extent, refusal: Refusal) -> Error {
+    let message = format!(
+        "an extent of an off-tree value {}",
+        refusal_message(refusal)
+    );
+    Error::corrupt_at(extent, message)
 }
 
 /// The error of a caller who has enough.
@@ -168,14 +196,48 @@ impl Examiner<'_> {
         match part {
             Part::User => &mut self.summary.user,
             Part::System => &mut self.summary.system,
+            Part::Kept => &mut self.summary.kept,
             Part::Pending => &mut self.summary.pending,
         }
     }
 
+    /// What follows belongs to versions that share much with what was read before.
+    pub(super) fn begin_older(&mut self) {
+        self.older = true;
+    }
+
+    /// Whether exactly this was entered before, by a version that may share it.
+    fn was_seen(&self, extent: Extent) -> bool {
+        self.older
+            && self
+                .seen
+                .as_ref()
+                .is_some_and(|seen| seen.contains(&extent))
+    }
+
+    /// Enters an extent that stands on a list: a page, or a part of a value, be it of one that has more.
+    pub(super) fn reach_listed(&mut self, extent: Extent) -> Result<()> {
+        if self.audit.has_only_values(extent) {
+            let _ = self.audit.reach(extent, Holder::Root);
+            self.audit.is_of_value(extent);
+            return Ok(());
+        }
+        self.reach(extent, Holder::Root, "an extent on a list")?;
+        Ok(())
+    }
+
     /// Enters an extent into the audit; says whether it is the first to have its sectors.
     pub(super) fn reach(&mut self, extent: Extent, holder: Holder, what: &str) -> Result<bool> {
+        if self.was_seen(extent) {
+            return Ok(false);
+        }
         match self.audit.reach(extent, holder) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                if let Some(seen) = &mut self.seen {
+                    seen.insert(extent);
+                }
+                Ok(true)
+            }
             Err(refusal) => {
                 self.damage(extent, format!("{what} {}", refusal_message(refusal)))?;
                 Ok(false)
@@ -197,6 +259,9 @@ impl Examiner<'_> {
                 extent,
                 "a pointer names a page that lies outside of the store",
             )?;
+            return Ok(None);
+        }
+        if self.was_seen(extent) {
             return Ok(None);
         }
         let read = self.disk.read(extent).await.and_then(|bytes| {
@@ -244,17 +309,29 @@ impl Examiner<'_> {
     /// The same, with an error in the place of a finding.
     pub(super) async fn try_value(&mut self, payload: &[u8], holder: Holder) -> Result<OffTree> {
         let value = OffTree::from_payload(payload)?;
-        let audit = &mut self.audit;
+        if self.was_seen(value.root.extent) {
+            return Ok(value);
+        }
+        let (audit, seen) = (&mut self.audit, &mut self.seen);
+        let (older, repeats) = (self.older, &mut self.repeats);
         // Values end here at the first extent that was seen before, or a hostile index could name
-        // one page from many places.
+        // one page from many places; but an older version's value may have parts of a newer one's.
         let enter = |extent, _| {
-            audit.reach(extent, holder).map_err(|refusal| {
-                let message = format!(
-                    "an extent of an off-tree value {}",
-                    refusal_message(refusal)
-                );
-                Error::corrupt_at(extent, message)
-            })
+            let Some(seen) = seen else {
+                let refused = audit.reach(extent, holder);
+                return refused.map_err(|refusal| overlapping(extent, refusal));
+            };
+            let may_share = older
+                && holder == Holder::Root
+                && *repeats < (seen.len() + 1) * REPEATS_MAX
+                && audit.has_only_values(extent);
+            match audit.reach(extent, holder) {
+                Err(Refusal::Shared) if may_share => *repeats += 1,
+                refused => refused.map_err(|refusal| overlapping(extent, refusal))?,
+            }
+            seen.insert(extent);
+            audit.is_of_value(extent);
+            Ok(())
         };
         let store = self.root.store;
         let pages = DiskPages::new(self.disk.clone(), store);

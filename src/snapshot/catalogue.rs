@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cursor::{Cursor, Direction, Start, Stop};
 use super::version::{Layered, Version};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::Tag;
 use crate::space::PendingItem;
 use crate::space::catalogue::{
@@ -36,6 +36,63 @@ pub(crate) async fn each_entry(
             }
         }
     }
+}
+
+/// What a piece of a thing with a key of its own is called: the thing's key, and the number of the piece.
+fn piece_of(key: &[u8]) -> Result<(&[u8], u32)> {
+    let (thing, piece) = key.split_last_chunk::<4>().ok_or_else(stranger)?;
+    Ok((thing, u32::from_be_bytes(*piece)))
+}
+
+/// The first thing whose key is `low` or after it, and before `end`, put together.
+pub(crate) async fn first_thing(
+    version: &Arc<Version>,
+    low: &[u8],
+    end: &[u8],
+) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let mut found: Option<(Vec<u8>, Pieces)> = None;
+    // Of what is found, all pieces; an entry of the next one ends it.
+    let enough = Error::new(ErrorKind::Cancelled, "the next thing begins");
+    let visited = each_entry(version, low, end, |key, tag, payload| {
+        let (thing, piece) = piece_of(key)?;
+        match &mut found {
+            Some((before, pieces)) if before == thing => pieces.push(piece, tag, payload),
+            Some(_) => Err(enough.duplicate()),
+            None => {
+                let (_, pieces) = found.insert((thing.to_vec(), Pieces::NONE));
+                pieces.push(piece, tag, payload)
+            }
+        }
+    })
+    .await;
+    match visited {
+        Err(error) if error.kind() != ErrorKind::Cancelled => Err(error),
+        _ => Ok(found.map(|(key, pieces)| (key, pieces.bytes))),
+    }
+}
+
+/// The last thing whose key is before `end`, and `low` or after it, put together.
+pub(crate) async fn last_thing(
+    version: &Arc<Version>,
+    low: &[u8],
+    end: &[u8],
+) -> Result<Option<(Vec<u8>, Vec<u8>)>> {
+    let over = Layered::whole(Arc::clone(version));
+    let mut cursor = Cursor::new(Direction::Backward, Start::Past(end.to_vec()));
+    let mut loaded = Vec::new();
+    let thing = loop {
+        match cursor.step(&over)? {
+            Stop::Entry if cursor.key() >= low => break piece_of(cursor.key())?.0.to_vec(),
+            Stop::Entry | Stop::End => return Ok(None),
+            Stop::Need(pointer, expect) => {
+                loaded.push(version.pages().load(&pointer, expect).await?);
+            }
+        }
+    };
+    drop(loaded);
+    let mut after = thing.clone();
+    after.extend_from_slice(&[0xff; 5]);
+    first_thing(version, &thing, &after).await
 }
 
 /// One thing of the catalogue that is being put together.

@@ -30,7 +30,9 @@ mod tests;
 mod value;
 mod version;
 
-pub(crate) use catalogue::{each_entry, each_pending, each_pending_from, read_pieces};
+pub(crate) use catalogue::{
+    each_entry, each_pending, each_pending_from, first_thing, last_thing, read_pieces,
+};
 pub(crate) use count::{count, nth};
 pub(crate) use cursor::{Cursor, Direction, Start, Stop};
 pub(crate) use estimate::{Interval, estimate};

@@ -48,6 +48,8 @@ pub(crate) enum Difference {
 struct Found {
     root: Option<Bitmap>,
     log: Option<Bitmap>,
+    /// Of these, what off-tree values have: of which versions may have different parts.
+    values: Option<Bitmap>,
 }
 
 /// Collects what is in use.
@@ -102,6 +104,33 @@ impl Audit {
             .get_or_insert_with(|| Bitmap::new(self.geometry.sectors))
             .fill(range.start, range.sectors, true);
         if shared { Err(Refusal::Shared) } else { Ok(()) }
+    }
+
+    /// An extent that was reached belongs to an off-tree value.
+    pub(crate) fn is_of_value(&mut self, extent: Extent) {
+        if let Ok(range) = self.geometry.range(extent) {
+            let found = self.found.entry(range.segment).or_default();
+            found
+                .values
+                .get_or_insert_with(|| Bitmap::new(self.geometry.sectors))
+                .fill(range.start, range.sectors, true);
+        }
+    }
+
+    /// Whether whatever was found in an extent are parts of off-tree values that a root reaches.
+    pub(crate) fn has_only_values(&self, extent: Extent) -> bool {
+        let Ok(range) = self.geometry.range(extent) else {
+            return false;
+        };
+        let Some(found) = self.found.get(&range.segment) else {
+            return true;
+        };
+        let nothing = Bitmap::new(self.geometry.sectors);
+        let values = found.values.as_ref().unwrap_or(&nothing);
+        let root = found.root.as_ref().unwrap_or(&nothing);
+        let log = found.log.as_ref().unwrap_or(&nothing);
+        log.none(range.start, range.sectors)
+            && root.without(values).none(range.start, range.sectors)
     }
 
     /// The bytes in whole sectors that were found in use.

@@ -24,7 +24,7 @@ pub(crate) const KINDS_END: u8 = 4;
 
 const SUBTREE: u8 = 1;
 const VALUE: u8 = 2;
-const ITEM_HEADER_BYTES: usize = 17;
+const ITEM_HEADER_BYTES: usize = 25;
 
 /// The longest payload of a value: more than any version of the format needs.
 const VALUE_PAYLOAD_BYTES_MAX: usize = 256;
@@ -130,6 +130,7 @@ pub(crate) fn encode_pending(pending: &PendingItem) -> Option<Vec<u8>> {
     let mut out = vec![kind];
     out.extend_from_slice(&pending.birth.0.to_le_bytes());
     out.extend_from_slice(&pending.dropped_at.0.to_le_bytes());
+    out.extend_from_slice(&pending.line.to_le_bytes());
     out.extend_from_slice(&rest);
     Some(out)
 }
@@ -139,6 +140,7 @@ pub(crate) fn decode_pending(bytes: &[u8]) -> Result<PendingItem> {
     let decode = || {
         let birth = Birth(read_u64(bytes, 1)?);
         let dropped_at = Birth(read_u64(bytes, 9)?);
+        let line = read_u64(bytes, 17)?;
         let rest = bytes.get(ITEM_HEADER_BYTES..)?;
         let item = match *bytes.first()? {
             SUBTREE => {
@@ -155,6 +157,9 @@ pub(crate) fn decode_pending(bytes: &[u8]) -> Result<PendingItem> {
             item,
             birth,
             dropped_at,
+            line,
+            // Nothing is being read that began before the store was opened.
+            free_from: dropped_at,
         })
     };
     decode().ok_or_else(|| Error::corrupt("a pending item of the system tree is malformed"))
@@ -213,6 +218,8 @@ mod tests {
                 item,
                 birth: Birth(4),
                 dropped_at: Birth(9),
+                line: 3,
+                free_from: Birth(9),
             };
             let bytes = encode_pending(&pending).unwrap();
             let cut: Vec<_> = pieces(&bytes, 16).collect();
@@ -230,7 +237,7 @@ mod tests {
     fn hostile_pending_items_are_refused_or_decode() {
         for seed in 0..5000 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut bytes = vec![0; *random.choice(&[0, 1, 16, 17, 65, 81, 82, 300]).unwrap()];
+            let mut bytes = vec![0; *random.choice(&[0, 1, 24, 25, 73, 89, 90, 300]).unwrap()];
             random.fill(&mut bytes);
             if let Some(first) = bytes.first_mut() {
                 *first %= 4;

@@ -13,7 +13,8 @@
 //!
 //! On the disk there is one map per segment ([`map`]), a summary of all segments ([`segments`]),
 //! both in the system tree ([`catalogue`]), and the changes that writing these made ([`tail`]);
-//! [`crate::format::space`] describes them byte by byte. Beside these, `allocate` chooses where an
+//! [`crate::format::space`] describes them byte by byte. What versions that are kept by name reach stands
+//! on lists there, too ([`kept`]). Beside these, `allocate` chooses where an
 //! extent goes, `recycle` leads what was dropped to being free, `vacant` and `geometry` serve both, and
 //! [`audit`] compares the maps with what was found by reading everything.
 
@@ -23,6 +24,7 @@ mod bitmap;
 pub(crate) mod catalogue;
 mod face;
 mod geometry;
+pub(crate) mod kept;
 mod map;
 mod pins;
 mod recycle;
@@ -38,5 +40,5 @@ mod vacant;
 #[cfg(test)]
 pub(crate) use face::{Loader, Statistics};
 pub(crate) use face::{Owner, Space, Urgency};
-pub(crate) use recycle::{Dropped, Expansion, PendingItem};
+pub(crate) use recycle::{Dropped, Expansion, NO_LINE, PendingItem};
 pub(crate) use segments::SUMMARY_SEGMENTS;

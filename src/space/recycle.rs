@@ -1,5 +1,7 @@
 //! What happens between the time something is dropped and the time its sectors are free.
 //!
+//! 0. *Listed*: a version that is kept by name reaches it. It stays in the durable view, and goes on a
+//!    list in the system tree ([`kept`](super::kept)) until no such version is left.
 //! 1. *Dropped*: it stands on the list of a kept generation ([`Pins`]). An extent is held, that is,
 //!    not in the durable view any more. A subtree or value, of which only the root is known, is
 //!    *pending*: its extents remain in the durable view, so every checkpoint writes the list of
@@ -17,11 +19,15 @@ use std::collections::BTreeMap;
 use super::allocate::Cursor;
 use super::face::{Owner, Space};
 use super::geometry::Range;
+use super::kept::{DESTROYED, Listed};
 use super::map::Change;
 use super::pins::{Entry, Held, Item, Pins};
 use super::segments::Segments;
 use crate::error::{Error, Result};
 use crate::format::{Birth, Extent, PagePointer};
+
+/// The line of what belongs to no line of the user's tree.
+pub(crate) const NO_LINE: u64 = u64::MAX;
 
 /// How many items are freed in one go, while others wait for the lock.
 const STEP_ITEMS: usize = 4096;
@@ -42,7 +48,22 @@ pub(crate) enum Dropped {
 pub(crate) struct PendingItem {
     pub(crate) item: Dropped,
     pub(crate) birth: Birth,
+    /// The first generation that does not reach it, and its line.
     pub(crate) dropped_at: Birth,
+    pub(crate) line: u64,
+    /// The first generation that nothing can have been kept of that reaches it.
+    pub(crate) free_from: Birth,
+}
+
+impl From<PendingItem> for Listed {
+    fn from(pending: PendingItem) -> Self {
+        Self {
+            item: pending.item,
+            birth: pending.birth,
+            dropped_at: pending.dropped_at,
+            line: pending.line,
+        }
+    }
 }
 
 /// A subtree or value that nothing pins at its root. The caller reads the root and calls
@@ -81,6 +102,10 @@ pub(super) struct Recycling {
     guarded: BTreeMap<u64, Vec<(Birth, Extent)>>,
     waiting: BTreeMap<Birth, Vec<Range>>,
     current: Birth,
+    /// No version that is kept by name is of a later generation.
+    kept_through: Option<Birth>,
+    /// What such versions may reach, for the next checkpoint to find out and to list.
+    listed: Vec<Listed>,
 }
 
 impl Recycling {
@@ -106,13 +131,32 @@ impl Recycling {
         self.waiting.entry(self.current).or_default().push(range);
     }
 
+    /// The newest version of a line reaches this no longer; others that are kept may.
+    fn drop_of_line(&mut self, segments: &mut Segments, listed: Listed) -> Result<()> {
+        if Some(listed.birth) > self.kept_through {
+            let free_from = listed.dropped_at;
+            return self.drop_item(segments, listed, free_from);
+        }
+        if let Dropped::Extent(extent) = listed.item {
+            segments.geometry.range(extent)?;
+        }
+        self.listed.push(listed);
+        Ok(())
+    }
+
+    /// Nothing that is kept by name reaches this.
     fn drop_item(
         &mut self,
         segments: &mut Segments,
-        item: Dropped,
-        birth: Birth,
-        dropped_at: Birth,
+        dropped: Listed,
+        free_from: Birth,
     ) -> Result<()> {
+        let Listed {
+            item,
+            birth,
+            dropped_at,
+            line,
+        } = dropped;
         let (entry, bytes) = match item {
             Dropped::Extent(extent) => {
                 let range = segments.geometry.range(extent)?;
@@ -137,6 +181,8 @@ impl Recycling {
                     item,
                     birth,
                     dropped_at,
+                    line,
+                    free_from,
                 };
                 self.pending.insert(number, pending);
                 (Entry::Pending(number), bytes)
@@ -144,8 +190,8 @@ impl Recycling {
         };
         let item = Item {
             entry,
-            dropped_at,
-            guard: (dropped_at <= self.listed_through).then_some(self.listings),
+            dropped_at: free_from,
+            guard: (free_from <= self.listed_through).then_some(self.listings),
             bytes,
         };
         self.pins.add(item, birth);
@@ -230,14 +276,73 @@ impl Space {
         inner.recycling.set_current(&mut inner.segments, birth);
     }
 
-    /// The generation `dropped_at` does not reach this any more, which was born in `birth`.
+    /// The generation `dropped_at` does not reach this any more, which was born in `birth`, and no
+    /// version that is kept by name does: it was part of the system tree, or belongs to no tree.
     ///
     /// `Corrupt` if an extent does not exist, is not in use, or was dropped before; nothing has
     /// changed then.
     pub(crate) fn drop_item(&self, item: Dropped, birth: Birth, dropped_at: Birth) -> Result<()> {
+        let dropped = Listed {
+            item,
+            birth,
+            dropped_at,
+            line: NO_LINE,
+        };
+        self.free_kept(dropped, dropped_at)
+    }
+
+    /// The newest version of a line of the user's tree does not reach this any more. Versions that are
+    /// kept by name may: then it stays as it is, for [`Self::take_listed`].
+    ///
+    /// `Corrupt` as [`Self::drop_item`].
+    pub(crate) fn drop_of_line(&self, dropped: Listed) -> Result<()> {
         let inner = &mut *self.lock();
         let segments = &mut inner.segments;
-        inner.recycling.drop_item(segments, item, birth, dropped_at)
+        inner.recycling.drop_of_line(segments, dropped)
+    }
+
+    /// No version that is kept by name reaches this, as turned out: nor does anything that began to
+    /// be read in the generation `free_from` or later.
+    pub(crate) fn free_kept(&self, dropped: Listed, free_from: Birth) -> Result<()> {
+        let inner = &mut *self.lock();
+        let segments = &mut inner.segments;
+        inner.recycling.drop_item(segments, dropped, free_from)
+    }
+
+    /// Versions that are kept by name are of this generation at most; `None`: there are none.
+    pub(crate) fn set_kept_through(&self, generation: Option<Birth>) {
+        self.lock().recycling.kept_through = generation;
+    }
+
+    /// What versions that are kept by name may reach and newer ones do not, to be listed.
+    pub(crate) fn take_listed(&self) -> Vec<Listed> {
+        std::mem::take(&mut self.lock().recycling.listed)
+    }
+
+    /// Gives back what could not be listed now.
+    pub(crate) fn put_back_listed(&self, listed: Vec<Listed>) {
+        self.lock().recycling.listed.extend(listed);
+    }
+
+    /// Whether a version is being taken apart: what of it others have is not known before the end.
+    pub(crate) fn is_destroying(&self) -> bool {
+        let recycling = &self.lock().recycling;
+        let mut pending = recycling.pending.values();
+        let mut listed = recycling.listed.iter();
+        pending.any(|pending| pending.dropped_at == DESTROYED)
+            || listed.any(|listed| listed.dropped_at == DESTROYED)
+    }
+
+    /// Whether taking a version apart waits for the next checkpoint.
+    pub(crate) fn lists_destroyed(&self) -> bool {
+        let recycling = &self.lock().recycling;
+        let mut listed = recycling.listed.iter();
+        listed.any(|listed| listed.dropped_at == DESTROYED)
+    }
+
+    /// Whether there is something to be listed.
+    pub(crate) fn has_listed(&self) -> bool {
+        !self.lock().recycling.listed.is_empty()
     }
 
     /// Keeps what a generation reaches, until as many calls of [`Self::release`]. To be called while
@@ -299,14 +404,30 @@ impl Space {
         parts: impl IntoIterator<Item = (Dropped, Birth)>,
     ) -> Result<()> {
         let parts: Vec<_> = parts.into_iter().collect();
-        let dropped_at = expansion.pending.dropped_at;
+        let PendingItem {
+            dropped_at,
+            line,
+            free_from,
+            ..
+        } = expansion.pending;
         let inner = &mut *self.lock();
         let recycling = &mut inner.recycling;
         if recycling.pending.remove(&expansion.number).is_none() {
             return Err(Error::invalid("the item is not pending"));
         }
         for (item, birth) in parts {
-            recycling.drop_item(&mut inner.segments, item, birth, dropped_at)?;
+            let part = Listed {
+                item,
+                birth,
+                dropped_at,
+                line,
+            };
+            // Older than its root, a part may be kept where the root is not.
+            if line != NO_LINE && Some(birth) <= recycling.kept_through {
+                recycling.drop_of_line(&mut inner.segments, part)?;
+            } else {
+                recycling.drop_item(&mut inner.segments, part, free_from)?;
+            }
         }
         Ok(())
     }
@@ -316,7 +437,7 @@ impl Space {
         let recycling = &mut self.lock().recycling;
         let item = Item {
             entry: Entry::Pending(expansion.number),
-            dropped_at: expansion.pending.dropped_at,
+            dropped_at: expansion.pending.free_from,
             guard: None,
             bytes: 0,
         };
@@ -329,7 +450,7 @@ impl Space {
         let recycling = &mut self.lock().recycling;
         recycling.listings += 1;
         let items: Vec<_> = recycling.pending.values().cloned().collect();
-        let newest = items.iter().map(|pending| pending.dropped_at).max();
+        let newest = items.iter().map(|pending| pending.free_from).max();
         recycling.listed_through = recycling.listed_through.max(newest.unwrap_or_default());
         items
     }

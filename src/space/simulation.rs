@@ -350,6 +350,7 @@ impl Store {
                 item,
                 birth,
                 dropped_at,
+                ..
             } = pending.clone();
             self.space.drop_item(item, birth, dropped_at).unwrap();
             let name = (node.extent.address.to_bits(), node.birth);

@@ -26,13 +26,14 @@ use crate::error::Result;
 use crate::format::record::{Record, Tag, USER_TREE};
 use crate::format::{Address, Birth, Extent, PagePointer, SequenceNumber};
 use crate::snapshot::{Version, View};
+use crate::space::kept::NodeKey;
 use crate::space::{Dropped, Urgency};
 use crate::transaction::Overlay;
 use crate::tree::flush::Outcome;
-use crate::tree::fold_entries;
 use crate::tree::journal::Journal;
 use crate::tree::lineage::{has_base, supersede};
 use crate::tree::operation::{Batch, Operation, RangeDelete};
+use crate::tree::{fold_entries, frozen_batch};
 use crate::value::OffTree;
 
 /// How many operations, and bytes of them, one private generation takes.
@@ -50,6 +51,8 @@ pub(super) struct Bulk {
     dropped: Vec<(Dropped, Birth)>,
     /// The roots of off-tree values that operations named.
     named: HashSet<Address>,
+    /// It goes on from here, and not from the newest version.
+    fork: Option<NodeKey>,
 }
 
 /// For keys with values that were made of others: the off-tree values that they had one after the
@@ -90,7 +93,31 @@ impl Bulk {
             made: HashMap::new(),
             dropped: Vec::new(),
             named: HashSet::new(),
+            fork: None,
         })
+    }
+
+    /// Goes on from a version that is kept by a name, in the place of the newest one, with what its
+    /// journal has of it.
+    pub(super) fn go_on_from(&mut self, core: &Arc<Core>, line: u64, view: &View) -> Result<()> {
+        let version = &view.version;
+        self.fork = Some(NodeKey {
+            line,
+            generation: version.birth,
+        });
+        let operators = &core.pages.operators;
+        let batch = match version.journals.first() {
+            Some(journal) => frozen_batch(journal, view.bound, operators, &mut |_| {}),
+            None => Batch::default(),
+        };
+        if batch.points.is_empty() && batch.deletes.is_empty() {
+            self.state.birth = Birth(self.state.birth.0 + 1);
+            core.pages.space.set_current(self.state.birth);
+            self.show(core, version.root);
+            return Ok(());
+        }
+        let outcome = core.flush(&mut self.state, &version.root, batch, 0)?;
+        self.take_over(core, outcome)
     }
 
     /// What the transaction reads beneath what it has in memory.
@@ -227,14 +254,19 @@ impl Bulk {
                 item => self.dropped.push((item, birth)),
             }
         }
+        self.show(core, outcome.root);
+        Ok(())
+    }
+
+    /// From now on this is its tree.
+    fn show(&mut self, core: &Arc<Core>, root: PagePointer) {
         self.version = Version::new(
             Arc::clone(&core.pages),
-            outcome.root,
-            birth,
+            root,
+            self.state.birth,
             [Arc::new(Journal::new(0))],
             self.sequence,
         );
-        Ok(())
     }
 
     fn give_back(&mut self, core: &Arc<Core>, extent: Extent, birth: Birth) -> Result<()> {
@@ -310,11 +342,20 @@ impl Bulk {
         naming: Option<&mut Naming>,
     ) -> Result<PagePointer> {
         let birth = self.state.birth;
+        {
+            let _versions = lock(&core.versions);
+            let newest = core.current.load_full();
+            match self.fork {
+                Some(parent) => core.fork_at(parent, &newest, self.sequence),
+                None => core.keep_tree(&newest, None, self.sequence),
+            }
+        }
         for (root, value) in values {
             if !self.named.contains(&root) {
                 core.abandon_value(&value);
                 continue;
             }
+            core.note_ages(&value.extents, value.birth, self.version.birth);
             for extent in value.extents {
                 core.pages.space.attach(extent)?;
             }

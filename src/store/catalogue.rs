@@ -75,6 +75,7 @@ impl Catalogue {
         root: PagePointer,
         birth: Birth,
         applied: SequenceNumber,
+        (line, since): (u64, SequenceNumber),
         logged: Vec<(Bytes, SequenceNumber)>,
     ) -> Result<Self> {
         let replayed = new_journal();
@@ -84,9 +85,8 @@ impl Catalogue {
             false => [new_journal(), replayed].into_iter().collect(),
         };
         let version = Version::new(Arc::clone(pages), root, birth, journals, applied);
-        let line = 0;
         let mut recent = Recent::default();
-        let (low, end) = sequence_range(line, applied);
+        let (low, end) = sequence_range(line, since);
         each_entry(&version, &low, &end, |key, _, _| {
             match NameKey::parse(key) {
                 Some(NameKey::Sequence { sequence, .. }) => recent.add(sequence),
@@ -113,6 +113,11 @@ impl Catalogue {
         self.line.load(Ordering::Acquire)
     }
 
+    /// Another line is committed to from now on. The caller holds `Core::versions`.
+    pub(super) fn set_line(&self, line: u64) {
+        self.line.store(line, Ordering::Release);
+    }
+
     /// The generation of the system tree that it keeps.
     pub(super) fn birth(&self) -> Birth {
         self.current.load().birth
@@ -125,7 +130,6 @@ impl Catalogue {
     }
 
     /// The newest sequence from `from` on and before `end` of the present line that has a name.
-    #[expect(dead_code, reason = "asked by whoever keeps the trees that names need")]
     pub(super) fn newest_name(
         &self,
         from: SequenceNumber,
@@ -134,6 +138,17 @@ impl Catalogue {
         let recent = lock(&self.recent);
         let mut within = recent.0.range(from..end.max(from));
         within.next_back().map(|(sequence, _)| *sequence)
+    }
+
+    /// The first sequence from `from` on and before `end` of the present line that has a name.
+    pub(super) fn first_name(
+        &self,
+        from: SequenceNumber,
+        end: SequenceNumber,
+    ) -> Option<SequenceNumber> {
+        let recent = lock(&self.recent);
+        let mut within = recent.0.range(from..end.max(from));
+        within.next().map(|(sequence, _)| *sequence)
     }
 
     /// The user's tree is past all sequences before this one.
@@ -171,8 +186,14 @@ impl Catalogue {
         for change in &naming.changes {
             match change {
                 NameChange::Save { .. } => recent.add(sequence),
-                NameChange::Delete { named, .. } if named.line == self.line() => {
+                NameChange::Take { named, .. } | NameChange::Delete { named, .. }
+                    if named.line == self.line() =>
+                {
                     recent.remove(named.sequence);
+                }
+                // Of trees that are gone, too: the next flush forgets them.
+                NameChange::Give { named, .. } if named.line == self.line() => {
+                    recent.add(named.sequence);
                 }
                 _ => {}
             }
@@ -189,7 +210,10 @@ impl Catalogue {
     /// A system tree in which the oldest `done` journals are, too. `ahead`: together with what is not
     /// published. The caller holds `Core::versions`.
     fn install(&self, root: PagePointer, birth: Birth, done: usize, ahead: bool) {
-        let version = self.current.load_full();
+        let version = match lock(&self.ahead).take() {
+            Some(version) if ahead => version,
+            _ => self.current.load_full(),
+        };
         let keep = version.journals.len() - done;
         let journals = version.journals[..keep].iter().cloned();
         let pages = Arc::clone(version.pages());

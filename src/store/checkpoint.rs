@@ -13,7 +13,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::catalogue::operations_of;
 use super::core::Core;
 use super::gate::lock;
 use super::maintenance::{Maintaining, Pace};
@@ -28,6 +27,7 @@ use crate::format::{
 use crate::snapshot::{Version, each_entry};
 use crate::space::{Dropped, Owner, SUMMARY_SEGMENTS, Urgency, catalogue};
 use crate::trace::{self, Began};
+use crate::tree::flush::NewPage;
 use crate::tree::operation::{Batch, Operation};
 
 /// How many maps of segments stay in memory.
@@ -57,6 +57,7 @@ impl Core {
         let version = self.current.load_full();
         let nothing_new = version.journals.iter().all(|journal| journal.is_empty())
             && self.catalogue.is_flushed()
+            && !self.kept_is_due()
             && state.checkpointed == (version.root, version.tree_through);
         if nothing_new {
             self.sync().await?;
@@ -76,7 +77,8 @@ impl Core {
     ) -> Result<()> {
         self.freeze();
         // Others go on committing: what they freeze meanwhile is for the next one.
-        for _ in 0..self.frozen() {
+        let through = self.published();
+        while self.frozen() > 0 && self.current.load().tree_through < through {
             if self.tree_is_due(state) {
                 self.checkpoint_tree(state, pace, false).await?;
             }
@@ -158,6 +160,7 @@ impl Core {
     pub(super) async fn write_root(&self, state: &mut Maintaining, root: NewRoot) -> Result<()> {
         let began = Began::now();
         let through = root.applied_through;
+        self.write_kept(state, through).await?;
         let space = &self.pages.space;
         let pending = space.pending_items();
         space.begin_tail();
@@ -179,31 +182,10 @@ impl Core {
     ) -> Result<()> {
         let space = &self.pages.space;
         let operations = self.map_operations(pending, changed).await?;
-        let names = self.catalogue.frozen();
-        let mut points: Vec<_> = operations
-            .iter()
-            .map(|(key, value)| Operation {
-                key,
-                sequence: root.applied_through,
-                tag: if value.is_some() {
-                    Tag::Inline
-                } else {
-                    Tag::Delete
-                },
-                payload: Cow::Borrowed(value.as_deref().unwrap_or(&[])),
-            })
-            .collect();
-        // Their keys are greater than those of the maps.
-        points.extend(operations_of(&names, &self.pages.operators));
-        let system_before = *lock(&self.system);
-        let outcome = self.flush(state, &system_before, Batch::of(points), 0)?;
+        let points = system_operations(&operations, root.applied_through).collect();
+        self.flush_system(state, points, 0, root.applied_through)?;
         let birth = state.birth;
-        let system = outcome.root;
-        for extent in &outcome.values {
-            debug_assert!(false, "the catalogue's pieces fit their leaves: {extent}");
-        }
-        self.install_system(system, birth, names.len(), root.applied_through);
-        self.take_over(state, outcome.pages, outcome.dropped, birth)?;
+        let system = *lock(&self.system);
         if state.tail.extent.length > 0 {
             let old = Dropped::Extent(state.tail.extent);
             space.drop_item(old, state.tail.birth, birth)?;
@@ -229,6 +211,41 @@ impl Core {
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);
         space.evict(MAPS_MAX);
         self.refill_reserve().await
+    }
+
+    /// Changes the system tree. `names`: how many of the oldest journals of names are in it, too.
+    pub(super) fn flush_system(
+        &self,
+        state: &mut Maintaining,
+        points: Vec<Operation<'_>>,
+        names: usize,
+        through: SequenceNumber,
+    ) -> Result<()> {
+        let system = *lock(&self.system);
+        let outcome = self.flush(state, &system, Batch::of(points), 0)?;
+        for extent in &outcome.values {
+            debug_assert!(false, "the catalogue's pieces fit their leaves: {extent}");
+        }
+        self.install_system(outcome.root, state.birth, names, through);
+        self.take_over_system(state, outcome.pages, outcome.dropped)
+    }
+
+    /// Notes the pages that a generation of the system tree made and what it dropped: no version that is
+    /// kept reaches that.
+    pub(super) fn take_over_system(
+        &self,
+        state: &mut Maintaining,
+        pages: Vec<NewPage>,
+        dropped: Vec<(Dropped, Birth)>,
+    ) -> Result<()> {
+        for page in pages {
+            state.unwritten.insert(page.pointer.address, page);
+        }
+        for (item, birth) in dropped {
+            self.pages.space.drop_item(item, birth, state.birth)?;
+        }
+        state.more_to_free = true;
+        Ok(())
     }
 
     async fn write_tail(&self, birth: Birth) -> Result<SpaceTail> {
@@ -279,6 +296,10 @@ impl Core {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
+        let (line, since) = {
+            let kept = lock(&self.kept);
+            (kept.line, kept.since)
+        };
         let record = RootRecord {
             store: self.pages.store,
             version: expected.next(),
@@ -295,6 +316,8 @@ impl Core {
             log: root.log,
             clean: root.clean,
             segments: self.pages.space.segments(),
+            line,
+            since,
         };
         let bytes = Bytes::copy_from_slice(&record.to_bytes());
         // Somebody else's failed sync may have lost pages that this root names.
@@ -447,6 +470,22 @@ impl Core {
             space.add_reserve(extent)?;
         }
     }
+}
+
+/// Operations on the system tree, as of a sequence.
+pub(super) fn system_operations(
+    operations: &BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    sequence: SequenceNumber,
+) -> impl Iterator<Item = Operation<'_>> {
+    operations.iter().map(move |(key, value)| Operation {
+        key,
+        sequence,
+        tag: match value {
+            Some(_) => Tag::Inline,
+            None => Tag::Delete,
+        },
+        payload: Cow::Borrowed(value.as_deref().unwrap_or(&[])),
+    })
 }
 
 /// Checks that bytes are the tail that a root names.

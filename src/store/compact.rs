@@ -221,7 +221,7 @@ impl Core {
             return Ok(true);
         }
         let outcome = self.flush(state, &version.root, Batch::default(), SETTLE_PAGES)?;
-        self.install(state, outcome, version.tree_through, 0)?;
+        self.install(state, outcome, version.tree_through, None, None)?;
         self.free(state).await?;
         Ok(false)
     }
@@ -299,10 +299,14 @@ impl Core {
         let urgency = Urgency::Emergency;
         // Until the step is published.
         let bases = self.bases.lock();
-        let stays = |value: &OffTree| bases.contains_key(&value.root.extent.address);
+        let kept_through = self.kept_through();
+        relocation.spare(kept_through.unwrap_or_default());
+        let stays = |value: &OffTree| {
+            Some(value.root.birth) <= kept_through || bases.contains_key(&value.root.extent.address)
+        };
         let outcome = relocation.step(&self.pages, &root, birth, urgency, STEP_PAGES, &stays)?;
         match outcome {
-            Some(outcome) => self.install(state, outcome, version.tree_through, 0),
+            Some(outcome) => self.install(state, outcome, version.tree_through, None, None),
             None => Ok(()),
         }
     }
@@ -326,7 +330,7 @@ impl Core {
             return Ok(());
         };
         self.install_system(outcome.root, birth, 0, self.published());
-        self.take_over(state, outcome.pages, outcome.dropped, birth)
+        self.take_over_system(state, outcome.pages, outcome.dropped)
     }
 
     /// Gives the disk what is free: whole segments, and long runs in the others.
@@ -364,7 +368,7 @@ impl Store {
     /// Brings the store's file down to about what the newest version needs, while reads and writes go
     /// on. Costs reading all interior nodes, rewriting what is pending and leaves that are not full, and
     /// moving what lies at the end of the file.
-    /// Errors: those of a checkpoint. What snapshots still reach is not moved.
+    /// Errors: those of a checkpoint. What snapshots that have names reach is not moved.
     pub fn compact(&self) -> Operation<impl Future<Output = Result<Compaction>> + Send + use<'_>> {
         self.compact_with(|_| ControlFlow::Continue(()))
     }

@@ -15,6 +15,7 @@ use super::commit::Queue;
 use super::gate::{Gate, lock};
 use super::history::History;
 use super::job::Jobs;
+use super::kept::Kept;
 use super::maintenance::{LoggedValue, Maintaining};
 use super::options::{Maintenance, Options};
 use super::signal::Signal;
@@ -65,6 +66,7 @@ pub(super) struct Parts {
     pub(super) maintaining: Maintaining,
     pub(super) system: Arc<Mutex<PagePointer>>,
     pub(super) catalogue: Catalogue,
+    pub(super) kept: Kept,
 }
 
 /// An open store.
@@ -98,6 +100,8 @@ pub(crate) struct Core {
     pub(super) bases: Bases,
     /// Snapshots that have names.
     pub(super) catalogue: Catalogue,
+    /// The versions that names keep.
+    pub(super) kept: Mutex<Kept>,
     /// The root of the newest system tree, on the disk or not. Changed with the catalogue.
     pub(super) system: Arc<Mutex<PagePointer>>,
     /// The store's thread is to end.
@@ -138,6 +142,7 @@ impl Core {
             maintaining,
             system,
             catalogue,
+            kept,
         } = parts;
         let root_birth = maintaining.roots.last().map_or(0, |(_, birth, _)| birth.0);
         let jobs = Jobs::new(options.maintenance);
@@ -160,6 +165,7 @@ impl Core {
             values: Mutex::default(),
             bases: Bases::default(),
             catalogue,
+            kept: Mutex::new(kept),
             system,
             stopping: AtomicBool::new(false),
             poisoned: Mutex::new(None),

@@ -20,17 +20,19 @@ use super::job::Exclusive;
 use super::options::Durability;
 use crate::disk::{Page, block_on};
 use crate::error::{ErrorKind, Result};
-use crate::format::record::Tag;
+use crate::format::record::{Tag, USER_TREE};
 use crate::format::{
     Address, Birth, Extent, LogPosition, PagePointer, RootVersion, SequenceNumber, SpaceTail,
 };
 use crate::log::writer::NeedChunk;
 use crate::snapshot::Version;
+use crate::space::kept::Listed;
 use crate::space::{Dropped, Urgency};
 use crate::trace::{self, Began};
 use crate::tree::expand::free_some;
 use crate::tree::flush::{Flush, NewPage, Outcome};
 use crate::tree::frozen_batch;
+use crate::tree::journal::Journal;
 use crate::tree::merge::stored_base;
 use crate::tree::operation::Batch;
 use crate::value::OffTree;
@@ -128,6 +130,7 @@ impl Core {
             let log = lock(log);
             let due = log.since_checkpoint >= self.options.checkpoint_log_bytes
                 || self.names_are_due()
+                || self.kept_is_due()
                 || (self.is_short.load(Ordering::Acquire) && log.since_checkpoint > 0);
             (due, log.writer.wants_chunk())
         };
@@ -183,12 +186,15 @@ impl Core {
         };
         let began = Began::now();
         let mut lost = Vec::new();
-        let batch = frozen_batch(
-            oldest,
-            SequenceNumber(u64::MAX),
-            &self.pages.operators,
-            &mut |value| lost.push(value),
-        );
+        let newest = oldest.last_sequence().unwrap_or(version.tree_through);
+        let bound = self.flushed_at_once(oldest).unwrap_or(newest);
+        let batch = frozen_batch(oldest, bound, &self.pages.operators, &mut |value| {
+            lost.push(value);
+        });
+        let left = match newest > bound {
+            true => Some(Arc::new(oldest.after(bound, USER_TREE)?)),
+            false => None,
+        };
         let reached = off_tree_payloads(&batch);
         // Before anything is made that would have to be given back.
         let lost = lost.into_iter().map(|lost| {
@@ -200,15 +206,15 @@ impl Core {
         });
         let lost: Vec<_> = lost.collect::<Result<_>>()?;
         let outcome = self.flush(state, &version.root, batch, 0)?;
-        let through = oldest.last_sequence().unwrap_or(version.tree_through);
-        self.attach_values(&reached)?;
-        self.install(state, outcome, through, 1)?;
-        state.flushed_bytes += oldest.bytes() as u64;
+        let bytes = oldest.bytes() - left.as_ref().map_or(0, |left| left.bytes());
+        self.install(state, outcome, bound, Some(oldest), left)?;
+        self.attach_values(&reached, state.birth)?;
+        state.flushed_bytes += bytes as u64;
         for (value, parts) in lost {
             self.drop_lost_value(&value, parts, state.birth)?;
         }
         self.counters.flushes.fetch_add(1, Ordering::Relaxed);
-        trace::flushed(began, oldest.bytes());
+        trace::flushed(began, bytes);
         Ok(true)
     }
 
@@ -227,25 +233,29 @@ impl Core {
             .run(root, batch)
     }
 
-    /// Makes a generation the newest version; `done` of the oldest journals are in it.
+    /// Makes a generation the newest version; `done`, the oldest journal, is in it, but for what is left
+    /// of it.
     pub(super) fn install(
         &self,
         state: &mut Maintaining,
         outcome: Outcome,
         through: SequenceNumber,
-        done: usize,
+        done: Option<&Arc<Journal>>,
+        left: Option<Arc<Journal>>,
     ) -> Result<()> {
         let birth = state.birth;
         {
             let _versions = lock(&self.versions);
             let version = self.current.load_full();
-            let keep = version.journals.len() - done;
-            self.catalogue.forget_before(through);
+            let keep = version.journals.len() - usize::from(done.is_some());
+            if done.is_some() {
+                self.keep_tree(&version, done, through);
+            }
             self.current.store(Version::new(
                 Arc::clone(&self.pages),
                 outcome.root,
                 birth,
-                version.journals[..keep].iter().cloned(),
+                version.journals[..keep].iter().cloned().chain(left),
                 through,
             ));
         }
@@ -254,7 +264,7 @@ impl Core {
         Ok(())
     }
 
-    /// Notes the pages that a generation made and what it dropped.
+    /// Notes the pages that a generation of the user's tree made and what it dropped.
     pub(super) fn take_over(
         &self,
         state: &mut Maintaining,
@@ -266,29 +276,43 @@ impl Core {
             state.unwritten.insert(page.pointer.address, page);
         }
         for (item, birth) in dropped {
-            self.pages.space.drop_item(item, birth, dropped_at)?;
+            self.drop_of_newest(item, birth, dropped_at)?;
         }
         state.more_to_free = true;
         Ok(())
     }
 
-    /// Values that commits named are now named by the tree.
-    pub(super) fn attach_values(&self, payloads: &[Vec<u8>]) -> Result<()> {
+    /// The newest version does not reach this any more.
+    fn drop_of_newest(&self, item: Dropped, birth: Birth, dropped_at: Birth) -> Result<()> {
+        let line = lock(&self.kept).line;
+        self.pages.space.drop_of_line(Listed {
+            item,
+            birth,
+            dropped_at,
+            line,
+        })
+    }
+
+    /// Values that commits named are now named by the tree, and by none before a generation.
+    pub(super) fn attach_values(&self, payloads: &[Vec<u8>], since: Birth) -> Result<()> {
         let mut values = lock(&self.values);
         for payload in payloads {
             let Ok(value) = OffTree::from_payload(payload) else {
                 continue;
             };
-            let logged = values.remove(&value.root.extent.address);
-            for extent in logged.into_iter().flat_map(|logged| logged.extents) {
+            let Some(logged) = values.remove(&value.root.extent.address) else {
+                continue;
+            };
+            self.note_ages(&logged.extents, logged.birth, since);
+            for extent in logged.extents {
                 self.pages.space.attach(extent)?;
             }
         }
         Ok(())
     }
 
-    /// A value that a commit named was overwritten before any tree named it. Snapshots may still
-    /// see it. `parts`: what of it others do not have, if some have anything.
+    /// A value that a commit named was overwritten before any tree named it, and before a snapshot was
+    /// given a name. Readers may still see it. `parts`: what of it others do not have, if some have anything.
     fn drop_lost_value(
         &self,
         value: &OffTree,

@@ -99,7 +99,7 @@ pub use options::{Durability, Isolation, Maintenance, Options};
 pub use range::{Keys, Range};
 pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
-pub use snapshots::{SnapshotInfo, SnapshotList, Snapshots};
+pub use snapshots::{SnapshotInfo, SnapshotList, SnapshotSizes, Snapshots};
 pub use statistics::{Pin, Statistics};
 pub use subtree::{Components, Narrow, Subtree};
 pub use transact::Attempt;

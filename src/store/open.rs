@@ -17,6 +17,7 @@ use super::catalogue::Catalogue;
 use super::checkpoint::{NewRoot, verify_tail};
 use super::core::{Core, Log, Parts};
 use super::gate::lock;
+use super::kept::Kept;
 use super::maintenance::{LoggedValue, Maintaining, Worker};
 use super::options::{Maintenance, Options};
 use super::random;
@@ -82,9 +83,9 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
     )?;
     let pending = load_space(&pages, &root, read_only).await?;
     for item in pending {
-        pages
-            .space
-            .drop_item(item.item, item.birth, item.dropped_at)?;
+        // Nothing is read yet that is not in the root.
+        let free_from = item.free_from.min(root.birth);
+        pages.space.free_kept(item.into(), free_from)?;
     }
     let began = Began::now();
     let mut replay = read_log(&pages.disk, &root).await?;
@@ -102,7 +103,10 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
         names,
     } = replay_into(&pages, &root, &replay, &journal, &bases, read_only).await?;
     let applied = root.applied_through;
-    let catalogue = Catalogue::open(&pages, root.system, root.birth, applied, names).await?;
+    let kept = Kept::load(&pages, root.system, root.line, root.since).await?;
+    let present = (root.line, root.since);
+    let catalogue =
+        Catalogue::open(&pages, root.system, root.birth, applied, present, names).await?;
     let commits = last.0.saturating_sub(root.applied_through.0);
     trace::recovered(began, commits, root.clean);
     let mut journals: SmallVec<[Arc<Journal>; 2]> = SmallVec::new();
@@ -142,6 +146,7 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
         maintaining: state,
         system,
         catalogue,
+        kept,
     });
     let Some(position) = position else {
         return Ok(Store::new(core, None));
@@ -230,7 +235,10 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
     let nothing = PagePointer::NOTHING;
     let through = SequenceNumber(0);
     let version = Version::new(Arc::clone(&pages), nothing, Birth(0), [journal], through);
-    let catalogue = Catalogue::open(&pages, nothing, Birth(0), through, Vec::new()).await?;
+    let present = (0, through);
+    let kept = Kept::load(&pages, nothing, present.0, present.1).await?;
+    let catalogue =
+        Catalogue::open(&pages, nothing, Birth(0), through, present, Vec::new()).await?;
     let maintenance = options.maintenance;
     let core = Core::new(Parts {
         pages,
@@ -241,6 +249,7 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
         maintaining: state,
         system,
         catalogue,
+        kept,
     });
     {
         let mut state = core.maintaining.lock().await;

@@ -11,10 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::Stream;
 
+use super::bulk::Bulk;
 use super::commit::Entry;
 use super::gate::{Inside, Pass};
 use super::key_range::KeyRange;
-use super::naming::{NameChange, Naming, already_there, check_name, shown};
+use super::naming::{NameChange, Naming, already_there, check_name, now_ms, shown};
 use super::operation::Operation;
 use super::range::Range;
 use super::reader::Reader;
@@ -54,6 +55,18 @@ impl SnapshotInfo {
             bytes: named.bytes,
         }
     }
+}
+
+/// What [`Snapshots::sizes`] gives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct SnapshotSizes {
+    /// The bytes of the disk, in whole sectors, that nothing else reaches: what deleting the name would
+    /// give back. None where another name was saved before the next flush: they share what they have.
+    /// Subtrees and values that were dropped as a whole count with the bytes of what is in them.
+    pub exclusive_bytes: u64,
+    /// The rest of its content, keys and values: other snapshots or the newest version have it, too.
+    pub shared_bytes: u64,
 }
 
 /// The snapshots of a store that have names: see [`Store::snapshots`]. Cheap to clone.
@@ -296,6 +309,112 @@ impl Snapshots {
             let naming = Naming::new(core.catalogue.line(), changes, taken);
             self.commit(naming, inside, Urgency::Ordinary).await?;
             Ok(())
+        })
+    }
+
+    /// How much of the disk the snapshot of a name takes: what deleting it would give back, and what it
+    /// has in common with others. `None` if there is no such name. Makes a checkpoint first, as far as
+    /// the store is open for writing, to be exact; then it costs a look at the lists of what only this
+    /// snapshot and its neighbours reach, whatever the size of the store. Only of what a
+    /// [restoring](Self::restore) replaced everything is read that is its own.
+    ///
+    /// Errors: those of a [checkpoint](Store::checkpoint) and of [`Store::get`].
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", vec![1; 1 << 20]).wait()?;
+    /// let snapshots = store.snapshots();
+    /// snapshots.save("with it").wait()?;
+    /// store.delete("k").wait()?;
+    /// let sizes = snapshots.sizes("with it").wait()?.unwrap();
+    /// assert!(sizes.exclusive_bytes >= 1 << 20);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
+    pub fn sizes<N: AsRef<[u8]> + Send>(
+        &self,
+        name: N,
+    ) -> Operation<impl Future<Output = Result<Option<SnapshotSizes>>> + Send + use<'_, N>> {
+        Operation::new(async move {
+            let (core, name) = (&self.store.shared.core, name.as_ref());
+            if core.log.is_some() {
+                self.store.checkpoint().await?;
+            }
+            core.check_open()?;
+            let Some(named) = core.named(name).await? else {
+                return Ok(None);
+            };
+            let sizes = core.sizes_at(named.line, named.sequence).await?;
+            Ok(Some(SnapshotSizes {
+                exclusive_bytes: sizes.exclusive,
+                shared_bytes: sizes.content.saturating_sub(sizes.exclusive),
+            }))
+        })
+    }
+
+    /// Makes the store equal to the snapshot of a name, as a commit of its own, and gives what there was
+    /// before a name: restoring that one undoes it. Nothing is copied: it costs a checkpoint, whatever
+    /// the size of the store and of the difference.
+    ///
+    /// It waits for commits that are under way, and those that begin meanwhile wait for it. Open
+    /// transactions that read what it changed get a `Conflict` when they commit; watches are told that
+    /// they [missed](crate::Watched::Missed) commits. Names are not restored: those that were saved
+    /// later stay, and so do their snapshots.
+    ///
+    /// Errors: `NotFound` if there is no snapshot of the name; `AlreadyExists` if there is one of the other;
+    /// those of [`save`](Self::save) and of a [checkpoint](Store::checkpoint). Then nothing has changed.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "old").wait()?;
+    /// store.snapshots().save("monday").wait()?;
+    /// store.put("k", "new").wait()?;
+    ///
+    /// store.snapshots().restore("monday", "before monday came back").wait()?;
+    /// assert_eq!(store.get("k").wait()?.unwrap(), "old");
+    ///
+    /// store.snapshots().restore("before monday came back", "monday again").wait()?;
+    /// assert_eq!(store.get("k").wait()?.unwrap(), "new");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
+    pub fn restore<N: AsRef<[u8]> + Send, B: AsRef<[u8]> + Send>(
+        &self,
+        name: N,
+        before: B,
+    ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, N, B>> {
+        Operation::new(async move {
+            let core = &self.store.shared.core;
+            let (name, before) = (name.as_ref(), before.as_ref());
+            core.check_writable(true)?;
+            core.check_saved(before, &[])?;
+            let inside = core.enter_alone().await;
+            core.check_open()?;
+            let taken = core.take_names(&[name.to_vec(), before.to_vec()]).await;
+            let named = core.named(name).await?.ok_or_else(|| not_there(name))?;
+            core.check_unnamed(before).await?;
+            let mut bulk = Bulk::begin(core).await?;
+            let newest = Named {
+                line: core.catalogue.line(),
+                sequence: core.published(),
+                time_ms: now_ms(),
+                bytes: Vec::new(),
+            };
+            let changes = vec![NameChange::Give {
+                name: before.to_vec(),
+                named: newest,
+            }];
+            let naming = Naming::new(core.catalogue.line(), changes, taken);
+            if core.is_present(named.line, named.sequence) {
+                // Nothing was changed since. The name is one of the present line, of the present tree.
+                drop(bulk);
+                return self.commit(naming, inside, Urgency::Ordinary).await;
+            }
+            let view = core.view_at(named.line, named.sequence).await?;
+            if let Err(error) = bulk.go_on_from(core, named.line, &view) {
+                bulk.abandon(core);
+                return Err(error);
+            }
+            bulk.commit(core, Vec::new(), Some(naming), Some(inside))
+                .await
         })
     }
 

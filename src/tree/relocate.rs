@@ -60,6 +60,9 @@ pub(crate) struct Relocation {
     /// Where the next step begins; `None` at the end.
     from: Option<Vec<u8>>,
     progress: Progress,
+    /// Versions that are kept have what was born in this generation or before: a copy would only be
+    /// there in addition.
+    kept_through: Birth,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,7 +87,13 @@ impl Relocation {
             task,
             from: Some(Vec::new()),
             progress: Progress::default(),
+            kept_through: Birth(0),
         }
+    }
+
+    /// Leaves what was born in a generation or before where it is, from now on.
+    pub(crate) fn spare(&mut self, kept_through: Birth) {
+        self.kept_through = kept_through;
     }
 
     /// Whether the walk came to the end of the tree.
@@ -116,7 +125,7 @@ impl Relocation {
         let Some(from) = &self.from else {
             return Ok(None);
         };
-        if root.is_nothing() {
+        if root.is_nothing() || root.birth <= self.kept_through {
             self.from = None;
             return Ok(None);
         }
@@ -124,6 +133,7 @@ impl Relocation {
             flush: Flush::new(pages, birth, urgency),
             task: self.task,
             stays,
+            kept_through: self.kept_through,
             from,
             costs_max: pages_max as u64,
             costs: 0,
@@ -145,6 +155,7 @@ struct Walk<'r, 'e> {
     flush: Flush<'e>,
     task: Task,
     stays: &'r dyn Fn(&OffTree) -> bool,
+    kept_through: Birth,
     from: &'r [u8],
     costs_max: u64,
     /// In pages read or written.
@@ -221,7 +232,8 @@ impl Walk<'_, '_> {
             if self.ends_before(child_low) {
                 break;
             }
-            if level == 1 && old.off_tree_bytes == 0 && !self.is_inside(old.address) {
+            let stays = level == 1 && old.off_tree_bytes == 0 && !self.is_inside(old.address);
+            if stays || old.birth <= self.kept_through {
                 self.progress.pages_seen += 1;
                 self.got_further = true;
                 continue;
@@ -258,6 +270,11 @@ impl Walk<'_, '_> {
         self.progress.pages_seen += count as u64;
         // What is pending names children by their numbers. Seldom: everything was pushed down before.
         if !parts.runs.is_empty() {
+            return Ok(false);
+        }
+        let kept_through = self.kept_through;
+        let mut children = parts.children[first..].iter();
+        if children.any(|child| child.pointer.birth <= kept_through) {
             return Ok(false);
         }
         let settings = &self.flush.pages.settings;
@@ -318,7 +335,8 @@ impl Walk<'_, '_> {
                 let entry = run.slice(index);
                 let pointer = entry.pointer();
                 let has_values = entry.flags() & HAS_OFF_TREE != 0;
-                if !has_values && !self.is_inside(pointer.address) {
+                let stays = !self.is_inside(pointer.address) || pointer.birth <= self.kept_through;
+                if !has_values && stays {
                     continue;
                 }
                 if self.ends_before(low) {
@@ -358,7 +376,8 @@ impl Walk<'_, '_> {
                 moved.push((place, copy));
             }
         }
-        if moved.is_empty() && !self.is_inside(pointer.address) {
+        let stays = !self.is_inside(pointer.address) || pointer.birth <= self.kept_through;
+        if moved.is_empty() && stays {
             return Ok(None);
         }
         let mut bytes = bytes.to_vec();

@@ -163,6 +163,34 @@ impl Journal {
         Ok(())
     }
 
+    /// A journal of the operations after a sequence, with a copy of their records.
+    pub(crate) fn after(&self, sequence: SequenceNumber, tree: u64) -> Result<Self> {
+        let mut commits: Vec<(Vec<u8>, SequenceNumber)> = Vec::new();
+        for stamp in self.first_stamp_after(sequence)..self.stamps().end {
+            let entry = self.entry_at(stamp);
+            if commits
+                .last()
+                .is_none_or(|(_, last)| *last != entry.sequence)
+            {
+                commits.push((Vec::new(), entry.sequence));
+            }
+            let record = Record {
+                tag: entry.tag,
+                tree,
+                key: entry.key,
+                payload: entry.payload,
+            };
+            if let Some((records, _)) = commits.last_mut() {
+                record.append_to(records);
+            }
+        }
+        let bytes = commits.iter().map(|(records, _)| records.len()).sum();
+        let journal = Self::new(bytes);
+        let commits = commits.into_iter();
+        journal.append_all(commits.map(|(records, at)| (records.into(), at)), tree)?;
+        Ok(journal)
+    }
+
     /// Fills nodes from records. Nobody can reach them, so that an error leaves no trace. Returns
     /// the end of the new nodes and the bytes of their records.
     fn fill(
@@ -477,7 +505,6 @@ impl Journal {
         self.list.forget_searches();
     }
 
-    #[cfg(test)]
     /// The sequence of the first operation, if there is one.
     pub(crate) fn first_sequence(&self) -> Option<SequenceNumber> {
         let stored = self.first_sequence.load(Acquire);

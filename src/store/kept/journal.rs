@@ -1,0 +1,219 @@
+//! The commits between a node and the next tree, as names between the two need them: written once, read
+//! when somebody opens such a name.
+//!
+//! [`crate::format::versions`] has the bytes. They are cut into extents without regard to commits.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::NewNode;
+use crate::disk::Page;
+use crate::error::{Error, Result};
+use crate::format::bytes::{put_varint, read_varint};
+use crate::format::record::{Record, USER_TREE};
+use crate::format::{Birth, Extent, SequenceNumber, page_checksum};
+use crate::space::kept::JournalPart;
+use crate::space::{Owner, Urgency};
+use crate::store::core::Core;
+use crate::tree::journal::Journal;
+use crate::tree::pages::Pages;
+
+/// How long an extent is at most.
+const PART_BYTES_MAX: u32 = 1 << 20;
+
+/// The commits of a journal through a sequence: for each its sequence, the bytes of its records, and
+/// the records.
+fn encode(journal: &Journal, through: SequenceNumber) -> Vec<u8> {
+    let mut out = Vec::with_capacity(journal.bytes());
+    let mut records = Vec::new();
+    let mut present: Option<SequenceNumber> = None;
+    let finish = |sequence: Option<SequenceNumber>, records: &mut Vec<u8>, out: &mut Vec<u8>| {
+        if let Some(sequence) = sequence {
+            put_varint(out, sequence.0);
+            put_varint(out, records.len() as u64);
+            out.append(records);
+        }
+    };
+    for stamp in journal.stamps() {
+        let entry = journal.entry_at(stamp);
+        if entry.sequence > through {
+            break;
+        }
+        if present != Some(entry.sequence) {
+            finish(present, &mut records, &mut out);
+            present = Some(entry.sequence);
+        }
+        let record = Record {
+            tag: entry.tag,
+            tree: USER_TREE,
+            key: entry.key,
+            payload: entry.payload,
+        };
+        record.append_to(&mut records);
+    }
+    finish(present, &mut records, &mut out);
+    out
+}
+
+/// The commits that [`encode`] wrote, which may be damaged.
+fn decode(bytes: &Bytes) -> Result<Vec<(Bytes, SequenceNumber)>> {
+    let mut commits = Vec::new();
+    let mut at = 0;
+    let number = |at: &mut usize| {
+        let (number, taken) = read_varint(bytes.get(*at..)?)?;
+        *at += taken;
+        Some(number)
+    };
+    let mut last = SequenceNumber(0);
+    while at < bytes.len() {
+        let commit = || {
+            let sequence = SequenceNumber(number(&mut at)?);
+            let length = usize::try_from(number(&mut at)?).ok()?;
+            let end = at.checked_add(length)?;
+            let whole = end <= bytes.len() && (last < sequence || commits.is_empty());
+            whole.then(|| (bytes.slice(at..end), sequence, end))
+        };
+        let (records, sequence, end) = { commit }()
+            .ok_or_else(|| Error::corrupt("the commits of a kept version are malformed"))?;
+        commits.push((records, sequence));
+        (at, last) = (end, sequence);
+    }
+    Ok(commits)
+}
+
+impl Core {
+    /// Writes the commits that a new node needs; where they stand. No sync.
+    pub(super) async fn write_journal(
+        &self,
+        birth: Birth,
+        node: &NewNode,
+    ) -> Result<Vec<JournalPart>> {
+        let Some((journal, through)) = &node.journal else {
+            return Ok(Vec::new());
+        };
+        let bytes = Bytes::from(encode(journal, *through));
+        let segment_bytes = self.pages.disk.properties().segment_bytes;
+        let most = PART_BYTES_MAX.min(segment_bytes / 8).max(1);
+        let mut parts: Vec<JournalPart> = Vec::new();
+        let mut at = 0;
+        while at < bytes.len() {
+            let part = bytes.slice(at..bytes.len().min(at + most as usize));
+            at += part.len();
+            match self.write_part(birth, part).await {
+                Ok(part) => parts.push(part),
+                Err(error) => {
+                    for part in parts {
+                        self.pages.space.abandon(part.extent)?;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(parts)
+    }
+
+    async fn write_part(&self, birth: Birth, bytes: Bytes) -> Result<JournalPart> {
+        let space = &self.pages.space;
+        let extent = space.allocate(bytes.len() as u32, Owner::Tree, Urgency::Emergency)?;
+        let checksum = page_checksum(self.pages.store, extent.address, birth, &bytes);
+        let at = extent.address;
+        if let Err(error) = self.save_all_the_same(vec![Page { at, bytes }]).await {
+            space.abandon(extent)?;
+            return Err(error);
+        }
+        Ok(JournalPart {
+            extent,
+            checksum,
+            birth,
+        })
+    }
+}
+
+/// Reads the commits that came after a node.
+pub(super) async fn read_journal(pages: &Pages, parts: &[JournalPart]) -> Result<Arc<Journal>> {
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend_from_slice(&read_part(pages, part).await?);
+    }
+    let journal = Journal::new(all.len());
+    journal.append_all(decode(&all.into())?, USER_TREE)?;
+    Ok(Arc::new(journal))
+}
+
+/// Reads and verifies one extent of commits.
+async fn read_part(pages: &Pages, part: &JournalPart) -> Result<Vec<u8>> {
+    let Extent { address, .. } = part.extent;
+    let bytes = pages.disk.read(part.extent).await?;
+    if page_checksum(pages.store, address, part.birth, &bytes) != part.checksum {
+        return Err(Error::corrupt_at(
+            part.extent,
+            "the checksum of a kept version's commits does not match",
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::Tag;
+
+    fn commit(records: &[(Tag, &str, &str)]) -> Bytes {
+        let mut out = Vec::new();
+        for (tag, key, payload) in records {
+            let record = Record {
+                tag: *tag,
+                tree: USER_TREE,
+                key: key.as_bytes(),
+                payload: payload.as_bytes(),
+            };
+            record.append_to(&mut out);
+        }
+        out.into()
+    }
+
+    #[test]
+    fn commits_come_back_as_far_as_they_are_needed() {
+        let journal = Journal::new(0);
+        let commits = [
+            (
+                commit(&[(Tag::Inline, "a", "1"), (Tag::Delete, "b", "")]),
+                SequenceNumber(7),
+            ),
+            (commit(&[(Tag::DeleteRange, "a", "\0")]), SequenceNumber(9)),
+            (commit(&[(Tag::Inline, "c", "2")]), SequenceNumber(10)),
+        ];
+        for (records, sequence) in &commits {
+            journal
+                .append(records.clone(), USER_TREE, *sequence)
+                .unwrap();
+        }
+        for (through, expected) in [(6, 0), (8, 1), (9, 2), (99, 3)] {
+            let bytes = encode(&journal, SequenceNumber(through));
+            assert_eq!(decode(&bytes.into()).unwrap(), commits[..expected]);
+        }
+    }
+
+    #[test]
+    fn hostile_bytes_are_refused_or_commits() {
+        let journal = Journal::new(0);
+        for sequence in 1..20 {
+            let records = commit(&[(Tag::Inline, "key", "value")]);
+            journal
+                .append(records, USER_TREE, SequenceNumber(sequence))
+                .unwrap();
+        }
+        let good = encode(&journal, SequenceNumber(99));
+        for seed in 0..2000 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut bytes = good.clone();
+            let at = random.usize(..bytes.len());
+            bytes[at] = random.u8(..);
+            bytes.truncate(random.usize(..=bytes.len()));
+            if let Ok(commits) = decode(&bytes.into()) {
+                let _ = Journal::new(0).append_all(commits, USER_TREE);
+            }
+        }
+    }
+}

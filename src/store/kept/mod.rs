@@ -1,0 +1,350 @@
+//! Versions that are kept by name: which trees they read, what only they reach, and how they are read
+//! again.
+//!
+//! A name in the catalogue is a sequence on a line. As long as the tree of the newest version is that
+//! of a name's time, with the name's own commits still in the root journals, a name costs nothing.
+//! When a flush replaces the tree, and names are left behind, the old tree becomes a *node*
+//! ([`Core::keep_tree`]): its root is written down with the next checkpoint, and so are the commits
+//! of the journal that was flushed, once for all names between this tree and the next ([`journal`]).
+//! What the new tree does not reach any more goes on lists, instead of being freed, if it was born
+//! before the node ([`plan`], [`crate::space::kept`]). When a node has lost its last name it is
+//! taken out, and what only it reached is free: see [`reap`].
+//!
+//! All of it changes in checkpoints only, in one flush of the system tree with the names, so that a
+//! root on the disk has all of a change or nothing.
+
+mod edit;
+mod journal;
+mod plan;
+mod reap;
+mod restore;
+mod sizes;
+mod view;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Weak};
+
+use super::catalogue::operations_of;
+use super::checkpoint::system_operations;
+use super::core::Core;
+use super::gate::lock;
+use super::maintenance::Maintaining;
+use super::open::system_version;
+use crate::error::Result;
+use crate::format::record::Tag;
+use crate::format::{Birth, Extent, PagePointer, SequenceNumber};
+use crate::snapshot::Version;
+use crate::snapshot::names::NameKey;
+use crate::space::kept::{
+    Counters, JournalPart, Listed, NodeKey, Younger, counters_key, younger_range,
+};
+use crate::tree::journal::Journal;
+use crate::tree::merge::stored_base;
+use crate::tree::pages::Pages;
+use edit::Edit;
+use plan::Plan;
+
+/// How many items are taken off lists of what is free in one checkpoint.
+const FREE_ITEMS: usize = 64 << 10;
+
+/// A tree that names were left behind with, not written down yet.
+#[derive(Clone)]
+struct NewNode {
+    key: NodeKey,
+    since: SequenceNumber,
+    root: PagePointer,
+    /// The commits that came next, and through which of them they are needed.
+    journal: Option<(Arc<Journal>, SequenceNumber)>,
+    /// Where they stand, once they were written.
+    parts: Option<Vec<JournalPart>>,
+}
+
+/// A line that began, not written down yet.
+#[derive(Clone, Copy)]
+struct NewLine {
+    line: u64,
+    parent: NodeKey,
+    /// The one that it takes the place of.
+    ends: u64,
+}
+
+/// What an open store knows of the versions that it keeps.
+pub(super) struct Kept {
+    /// The line of the newest version.
+    pub(super) line: u64,
+    /// The newest tree has what was committed through this sequence, and what came right after it
+    /// changed nothing or is still in the root journals.
+    pub(super) since: SequenceNumber,
+    counters: Counters,
+    new_nodes: Vec<NewNode>,
+    new_lines: Vec<NewLine>,
+    /// Extents of values that a tree has since the last checkpoint, and how old it looks to versions
+    /// that are kept.
+    ages: Vec<(Extent, Option<Younger>)>,
+    has_ages: bool,
+    /// Versions that somebody reads.
+    opened: HashMap<NodeKey, Weak<Version>>,
+    /// Lists wait to be taken apart.
+    more_to_free: bool,
+    /// Nodes wait to be taken out until another one is taken apart.
+    more_to_reap: bool,
+}
+
+impl Kept {
+    /// What a root says, for a store that is being opened.
+    pub(super) async fn load(
+        pages: &Arc<Pages>,
+        system: PagePointer,
+        line: u64,
+        since: SequenceNumber,
+    ) -> Result<Self> {
+        let edit = Edit::new(system_version(pages, system));
+        let counters = match edit.get(&counters_key()).await? {
+            Some(counters) => Counters::decode(&counters)?,
+            None => Counters::default(),
+        };
+        pages.space.set_kept_through(counters.newest);
+        Ok(Self {
+            line,
+            since,
+            counters,
+            new_nodes: Vec::new(),
+            new_lines: Vec::new(),
+            ages: Vec::new(),
+            has_ages: counters != Counters::default(),
+            opened: HashMap::new(),
+            // Nobody knows whether the last opening finished.
+            more_to_free: counters != Counters::default(),
+            more_to_reap: false,
+        })
+    }
+}
+
+impl Core {
+    /// The tree of a version is about to be replaced by one that has what was committed through a
+    /// later sequence: if names are left behind, it becomes a node. `next`: the commits that the new
+    /// tree has in addition. The caller holds `versions`.
+    pub(super) fn keep_tree(
+        &self,
+        version: &Version,
+        next: Option<&Arc<Journal>>,
+        through: SequenceNumber,
+    ) {
+        let mut kept = lock(&self.kept);
+        let newest_name = self.catalogue.newest_name(kept.since, through);
+        self.catalogue.forget_before(through);
+        if let Some(newest_name) = newest_name {
+            let needed = |journal: &&Arc<Journal>| {
+                journal
+                    .first_sequence()
+                    .is_some_and(|first| first <= newest_name)
+            };
+            let node = NewNode {
+                key: NodeKey {
+                    line: kept.line,
+                    generation: version.birth,
+                },
+                since: kept.since,
+                root: version.root,
+                journal: next
+                    .filter(needed)
+                    .map(|next| (Arc::clone(next), newest_name)),
+                parts: None,
+            };
+            kept.new_nodes.push(node);
+            kept.counters.newest = kept.counters.newest.max(Some(version.birth));
+            self.pages.space.set_kept_through(kept.counters.newest);
+        }
+        kept.since = through;
+    }
+
+    /// Up to which commit a journal is flushed at once, if not as a whole. A name between two trees has the
+    /// commits between them, but no off-tree values: those that a tree has are told from others by the
+    /// generation, whichever nodes there are. So where a journal has values, it is flushed up to the
+    /// next name, and that has a tree of its own.
+    pub(super) fn flushed_at_once(&self, journal: &Journal) -> Option<SequenceNumber> {
+        let (first, last) = (journal.first_sequence()?, journal.last_sequence()?);
+        self.catalogue.first_name(first, last)?;
+        let mut values = journal.stamps().filter_map(|stamp| {
+            let entry = journal.entry_at(stamp);
+            has_value(entry.tag, entry.payload).then_some(entry.sequence)
+        });
+        self.catalogue.first_name(values.next()?, last)
+    }
+
+    /// Extents of a value, born then, are in the tree that is about to be the newest, and in none before
+    /// `since`. Their births may be those of kept versions, that of the root on the disk when they were
+    /// written: this tells them apart.
+    pub(super) fn note_ages(&self, extents: &[Extent], birth: Birth, since: Birth) {
+        let mut kept = lock(&self.kept);
+        let younger = Some(birth) <= kept.counters.newest;
+        kept.has_ages |= younger;
+        if !kept.has_ages {
+            return;
+        }
+        for extent in extents {
+            let age = younger.then_some(Younger {
+                extent: *extent,
+                birth,
+                since,
+            });
+            kept.ages.push((*extent, age));
+        }
+    }
+
+    /// The newest generation of which a version is kept by name.
+    pub(super) fn kept_through(&self) -> Option<Birth> {
+        lock(&self.kept).counters.newest
+    }
+
+    /// Whether a checkpoint would free something that it did not before.
+    pub(super) fn kept_is_due(&self) -> bool {
+        let (free, reap) = {
+            let kept = lock(&self.kept);
+            (kept.more_to_free, kept.more_to_reap)
+        };
+        let space = &self.pages.space;
+        free || space.lists_destroyed() || (reap && !space.is_destroying())
+    }
+
+    /// Writes down what changed of the versions that are kept, with the names that were frozen before
+    /// the log was synced: the first part of publishing a root. `through`: what its trees have.
+    pub(super) async fn write_kept(
+        &self,
+        state: &mut Maintaining,
+        through: SequenceNumber,
+    ) -> Result<()> {
+        let names = self.catalogue.frozen();
+        let nothing = {
+            let kept = lock(&self.kept);
+            kept.new_nodes.is_empty()
+                && kept.ages.is_empty()
+                && !kept.more_to_free
+                && !kept.more_to_reap
+        };
+        if nothing && names.is_empty() && !self.pages.space.has_listed() {
+            return Ok(());
+        }
+        let destroying = self.pages.space.is_destroying();
+        let listed = self.pages.space.take_listed();
+        let result = self
+            .write_kept_with(state, &names, &listed, destroying, through)
+            .await;
+        if result.is_err() {
+            self.pages.space.put_back_listed(listed);
+        }
+        result
+    }
+
+    async fn write_kept_with(
+        &self,
+        state: &mut Maintaining,
+        names: &[Arc<Journal>],
+        listed: &[Listed],
+        destroying: bool,
+        through: SequenceNumber,
+    ) -> Result<()> {
+        let new_nodes = self.with_journals_written(state).await?;
+        let system = *lock(&self.system);
+        let (counters, line, since, new_lines) = {
+            let kept = lock(&self.kept);
+            (kept.counters, kept.line, kept.since, kept.new_lines.clone())
+        };
+        let sector_bytes = self.pages.disk.properties().sector_bytes;
+        let edit = Edit::new(system_version(&self.pages, system));
+        let mut plan = Plan::new(edit, counters, sector_bytes);
+        plan.destroying = destroying;
+        for node in &new_nodes {
+            plan.add(node).await?;
+        }
+        let ages = lock(&self.kept).ages.clone();
+        let (low, end) = younger_range();
+        plan.has_younger = plan.edit.first(&low, &end).await?.is_some();
+        plan.note_ages(&ages).await?;
+        for new in &new_lines {
+            plan.begin_line(new.line, new.parent, new.ends).await?;
+        }
+        plan.list_all(listed).await?;
+        let names_after = Version::new(
+            Arc::clone(&self.pages),
+            system,
+            system.birth,
+            names.iter().cloned(),
+            through,
+        );
+        for (of, sequence) in deleted_names(names) {
+            if of != line || sequence < since {
+                plan.name_deleted(&names_after, of, sequence, (line, since))
+                    .await?;
+            }
+        }
+        let more_to_reap = plan.reap_waiting().await?;
+        plan.set_newest().await?;
+        let more_to_free = plan.drain(FREE_ITEMS).await?;
+        let (freed, counters, edit) = plan.finish().await?;
+        let operations = edit
+            .into_operations(self.pages.settings.inline_bytes_max)
+            .await?;
+        let mut points: Vec<_> = operations_of(names, &self.pages.operators).collect();
+        // Their keys are greater than those of names.
+        points.extend(system_operations(&operations, through));
+        self.flush_system(state, points, names.len(), through)?;
+        {
+            let mut kept = lock(&self.kept);
+            // No flush of the user's tree came between.
+            kept.new_nodes.clear();
+            kept.new_lines.clear();
+            kept.ages.clear();
+            kept.counters = counters;
+            kept.more_to_free = more_to_free;
+            kept.more_to_reap = more_to_reap;
+        }
+        let mut result = Ok(());
+        for item in freed {
+            // Whoever reads it began before the generation that says that nobody needs it.
+            let freed = self.pages.space.free_kept(item, state.birth);
+            result = result.and(freed);
+        }
+        self.pages.space.set_kept_through(counters.newest);
+        state.more_to_free = true;
+        result
+    }
+
+    /// The nodes to be written down, whose commits are on the disk.
+    async fn with_journals_written(&self, state: &Maintaining) -> Result<Vec<NewNode>> {
+        let mut nodes = lock(&self.kept).new_nodes.clone();
+        for (index, node) in nodes.iter_mut().enumerate() {
+            if node.parts.is_none() {
+                let parts = self.write_journal(state.birth, node).await?;
+                lock(&self.kept).new_nodes[index].parts = Some(parts.clone());
+                node.parts = Some(parts);
+            }
+        }
+        Ok(nodes)
+    }
+}
+
+/// Whether an operation names an off-tree value.
+fn has_value(tag: Tag, payload: &[u8]) -> bool {
+    match tag {
+        Tag::OffTree => true,
+        Tag::Merge => matches!(stored_base(payload), Some((Tag::OffTree, _))),
+        _ => false,
+    }
+}
+
+/// The names that journals take away: line and sequence of each.
+fn deleted_names(names: &[Arc<Journal>]) -> BTreeSet<(u64, SequenceNumber)> {
+    let mut deleted = BTreeSet::new();
+    for journal in names {
+        for stamp in journal.stamps() {
+            let entry = journal.entry_at(stamp);
+            if let (Tag::Delete, Some(NameKey::Sequence { line, sequence, .. })) =
+                (entry.tag, NameKey::parse(entry.key))
+            {
+                deleted.insert((line, sequence));
+            }
+        }
+    }
+    deleted
+}

@@ -1,0 +1,139 @@
+//! Reading a version that is kept by name.
+
+use std::sync::Arc;
+
+use super::edit::Edit;
+use super::journal::read_journal;
+use super::plan::{Plan, missing};
+use super::{Kept, NewNode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::SequenceNumber;
+use crate::snapshot::{Version, View};
+use crate::space::kept::{JournalPart, NodeKey};
+use crate::store::core::Core;
+use crate::store::gate::lock;
+use crate::tree::journal::Journal;
+
+/// How many versions that were opened are remembered before those that nobody reads are forgotten.
+const OPENED_MAX: usize = 64;
+
+impl Kept {
+    /// The tree of a sequence, if it is one that is not written down yet.
+    fn new_node(&self, line: u64, sequence: SequenceNumber) -> Option<&NewNode> {
+        let nodes = self.new_nodes.iter().rev();
+        let mut of_line = nodes.filter(|node| node.key.line == line);
+        of_line.find(|node| node.since <= sequence)
+    }
+
+    fn remember(&mut self, key: NodeKey, version: &Arc<Version>) {
+        if self.opened.len() >= OPENED_MAX {
+            self.opened.retain(|_, version| version.strong_count() > 0);
+        }
+        self.opened.insert(key, Arc::downgrade(version));
+    }
+}
+
+impl Core {
+    /// The version of a sequence on a line, which a name keeps. `NotFound` if no name does any more.
+    ///
+    /// Costs a few lookups in the system tree; where the name stands between two trees, also reading the
+    /// commits between them, at most the bytes of two journals, unless somebody has them open.
+    pub(in crate::store) async fn view_at(
+        &self,
+        line: u64,
+        sequence: SequenceNumber,
+    ) -> Result<View> {
+        loop {
+            if let Some(view) = self.present_view_at(line, sequence) {
+                return Ok(view);
+            }
+            let system = *lock(&self.system);
+            let edit = Edit::new(self.names_version());
+            let plan = Plan::new(edit, Default::default(), 1);
+            let gone = || Error::new(ErrorKind::NotFound, "the version is kept no longer");
+            let key = plan.node_of(line, sequence).await?.ok_or_else(gone)?;
+            let version = match lock(&self.kept).opened.get(&key) {
+                Some(version) => version.upgrade(),
+                None => None,
+            };
+            let opened = match version {
+                Some(version) => Ok(version),
+                None => self.open_node(&plan, key).await,
+            };
+            // What a node reaches is free only after the system tree has it no longer: if that is
+            // still the same one, the version has kept it in time.
+            if *lock(&self.system) == system || self.has_node(key).await? {
+                let version = opened?;
+                lock(&self.kept).remember(key, &version);
+                let bound = sequence;
+                return Ok(View { version, bound });
+            }
+        }
+    }
+
+    /// The version, if it is that of the newest tree, or of one that was the newest since the last
+    /// checkpoint.
+    fn present_view_at(&self, line: u64, sequence: SequenceNumber) -> Option<View> {
+        // What replaces the newest version changes what is kept at the same time.
+        let _versions = lock(&self.versions);
+        let mut kept = lock(&self.kept);
+        if line == kept.line && sequence >= kept.since {
+            let version = self.current.load_full();
+            let bound = sequence;
+            return Some(View { version, bound });
+        }
+        let node = kept.new_node(line, sequence)?;
+        let (key, root, since) = (node.key, node.root, node.since);
+        let journal = node
+            .journal
+            .as_ref()
+            .map(|(journal, _)| Arc::clone(journal));
+        let opened = kept.opened.get(&key).and_then(std::sync::Weak::upgrade);
+        let version = opened.unwrap_or_else(|| {
+            let pages = Arc::clone(&self.pages);
+            let version = Version::new(pages, root, key.generation, journal, since);
+            kept.remember(key, &version);
+            version
+        });
+        Some(View {
+            version,
+            bound: sequence,
+        })
+    }
+
+    async fn has_node(&self, key: NodeKey) -> Result<bool> {
+        let edit = Edit::new(self.names_version());
+        Ok(edit.get(&key.key()).await?.is_some())
+    }
+
+    /// The system tree, kept from being reused.
+    fn names_version(&self) -> Arc<Version> {
+        self.names().version().clone()
+    }
+
+    async fn open_node(&self, plan: &Plan, key: NodeKey) -> Result<Arc<Version>> {
+        let node = plan.node(key).await?;
+        let mut parts = Vec::new();
+        for number in 0..node.journals {
+            let part = plan.edit.get(&key.journal_key(number)).await?;
+            let part = part.ok_or_else(|| missing("a journal"))?;
+            parts.push(JournalPart::decode(&part)?);
+        }
+        let pages = Arc::clone(&self.pages);
+        // Before its commits are read, whose extents go with the rest of it.
+        let kept = Version::new(
+            Arc::clone(&pages),
+            node.root,
+            key.generation,
+            [],
+            node.since,
+        );
+        let journal: Option<Arc<Journal>> = match parts.is_empty() {
+            true => None,
+            false => Some(read_journal(&pages, &parts).await?),
+        };
+        let version = Version::new(pages, node.root, key.generation, journal, node.since);
+        drop(kept);
+        Ok(version)
+    }
+}

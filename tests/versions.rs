@@ -1,0 +1,297 @@
+//! Versions that names keep, against maps: whatever is written, flushed, compacted, deleted and crashed
+//! in between, each name reads what was there when it was saved, nothing is lost on the disk, and what
+//! nobody needs comes back.
+//!
+//! `THUNDERHEAD_ROUNDS` multiplies the rounds; `THUNDERHEAD_SEED` plays one seed again.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use fastrand::Rng;
+use thunderhead::disk::{FileDisk, FileDiskOptions, SimulatedMachine};
+use thunderhead::format::Settings;
+use thunderhead::inspect::{Event, Severity, Summary};
+use thunderhead::{Maintenance, Options, Snapshot, Store};
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn contents(snapshot: &Snapshot) -> Map {
+    let entries = snapshot.range(..).map(|entry| {
+        let (key, _) = entry.expect("a range");
+        let value = snapshot.get(&key).wait().expect("a read");
+        (key, value.expect("a key of a range").to_vec())
+    });
+    entries.collect()
+}
+
+/// Everything that is wrong, and what there is.
+fn verify(store: &Store) -> (Vec<String>, Summary) {
+    let mut findings = Vec::new();
+    let summary = store
+        .verify(|event| {
+            if let Event::Finding(finding) = event
+                && finding.severity != Severity::Note
+            {
+                findings.push(finding.to_string());
+            }
+            ControlFlow::Continue(())
+        })
+        .wait()
+        .expect("a checkpoint");
+    (findings, summary)
+}
+
+struct World {
+    machine: SimulatedMachine,
+    options: Options,
+    files: FileDiskOptions,
+    store: Option<Store>,
+    now: Map,
+    names: BTreeMap<Vec<u8>, Map>,
+    /// Snapshots that somebody reads, be their names deleted or not.
+    held: Vec<(Snapshot, Map)>,
+    random: Rng,
+    value_bytes_max: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut random = Rng::with_seed(seed);
+        let machine = SimulatedMachine::new(seed);
+        let tiny = !random.u8(..).is_multiple_of(4);
+        let options = Options::new()
+            .settings(match tiny {
+                true => Settings::tiny(),
+                false => Settings::default(),
+            })
+            .maintenance(Maintenance::Caller)
+            .journal_bytes([300, 2000, 20_000][random.usize(..3)])
+            .checkpoint_log_bytes([4 << 10, 64 << 10][random.usize(..2)])
+            .transaction_bytes([4 << 10, 64 << 20][random.usize(..2)]);
+        let mut files = FileDiskOptions::default();
+        files.segment_bytes = match tiny {
+            true => 256 << 10,
+            false => 16 << 20,
+        };
+        let mut world = Self {
+            machine,
+            options,
+            files,
+            store: None,
+            now: Map::new(),
+            names: BTreeMap::new(),
+            held: Vec::new(),
+            random,
+            value_bytes_max: if tiny { 3000 } else { 60_000 },
+        };
+        world.open();
+        world
+    }
+
+    fn open(&mut self) {
+        let disk = FileDisk::open_or_create_on(&self.machine, &self.files).expect("a disk");
+        self.store = Some(self.options.open_disk(disk).expect("a store"));
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("the store is open")
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        let number = self.random.u32(..60);
+        format!("key{number:02}").into_bytes()
+    }
+
+    fn name(&mut self) -> Vec<u8> {
+        format!("name{}", self.random.u32(..12)).into_bytes()
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        let most = match self.random.u8(..4) {
+            0 => self.value_bytes_max,
+            _ => 40,
+        };
+        let length = self.random.usize(..=most);
+        (0..length).map(|_| self.random.u8(..)).collect()
+    }
+
+    fn step(&mut self) {
+        match self.random.u8(..44) {
+            0..=9 => {
+                let (key, value) = (self.key(), self.value());
+                self.store().put(&key, &value).wait().expect("a put");
+                self.now.insert(key, value);
+            }
+            10..=12 => {
+                let key = self.key();
+                self.store().delete(&key).wait().expect("a deletion");
+                self.now.remove(&key);
+            }
+            13 => {
+                let (one, other) = (self.key(), self.key());
+                let (low, end) = (one.clone().min(other.clone()), one.max(other));
+                let range = low.as_slice()..end.as_slice();
+                self.store().delete_range(range).wait().expect("a deletion");
+                self.now.retain(|key, _| *key < low || *key >= end);
+            }
+            14 | 15 => self.transaction(),
+            16..=18 => {
+                let key = self.key();
+                if let Some(value) = self.now.get_mut(&key) {
+                    let part = vec![7; self.random.usize(..50)];
+                    let at = self.random.usize(..=value.len());
+                    let store = self.store.as_ref().expect("the store is open");
+                    let written = store.write_at(&key, at as u64, &part).wait();
+                    written.expect("a part of a value");
+                    let end = value.len().max(at + part.len());
+                    value.resize(end, 0);
+                    value[at..at + part.len()].copy_from_slice(&part);
+                }
+            }
+            19..=23 => {
+                let name = self.name();
+                let saved = self.store().snapshots().save(&name).wait();
+                if self.names.contains_key(&name) {
+                    saved.expect_err("the name is taken");
+                } else {
+                    saved.expect("a snapshot");
+                    self.names.insert(name, self.now.clone());
+                }
+            }
+            24..=26 => {
+                let name = self.name();
+                let deleted = self.store().snapshots().delete(&name).wait();
+                let was = self.names.remove(&name).is_some();
+                assert_eq!(deleted.expect("a deletion"), was);
+            }
+            27 => {
+                let (old, new) = (self.name(), self.name());
+                let renamed = self.store().snapshots().rename(&old, &new).wait();
+                if renamed.is_ok() && old != new {
+                    let map = self.names.remove(&old).expect("a name that was renamed");
+                    self.names.insert(new, map);
+                }
+            }
+            28 | 29 => {
+                self.store().maintain().wait().expect("maintenance");
+            }
+            30..=32 => self.store().checkpoint().wait().expect("a checkpoint"),
+            33 => {
+                self.store().compact().wait().expect("a compaction");
+            }
+            34 => {
+                self.held.clear();
+                let store = self.store.take().expect("the store is open");
+                store.close().wait().expect("closing");
+                self.open();
+            }
+            35 => {
+                self.held.clear();
+                self.store = None;
+                self.machine.process_death();
+                self.open();
+            }
+            36 => {
+                // Everything is committed durably.
+                self.machine = self.machine.fork();
+                self.held.clear();
+                self.store = None;
+                let seed = self.random.u64(..);
+                self.machine.power_loss(seed);
+                self.open();
+            }
+            40..=43 => {
+                let (name, before) = (self.name(), self.name());
+                let snapshots = self.store().snapshots();
+                let restored = snapshots.restore(&name, &before).wait();
+                match self.names.get(&name).cloned() {
+                    Some(map) if !self.names.contains_key(&before) => {
+                        restored.expect("restoring");
+                        let was = std::mem::replace(&mut self.now, map);
+                        self.names.insert(before, was);
+                    }
+                    _ => drop(restored.expect_err("there is no such name, or there is the other")),
+                }
+            }
+            _ => {
+                let name = self.name();
+                if let Some(map) = self.names.get(&name) {
+                    let snapshot = self.store().snapshots().open(&name).wait();
+                    let snapshot = snapshot.expect("a snapshot");
+                    self.held.push((snapshot, map.clone()));
+                }
+                if self.held.len() > 3 {
+                    let index = self.random.usize(..self.held.len());
+                    let (snapshot, map) = self.held.swap_remove(index);
+                    assert_eq!(contents(&snapshot), map);
+                }
+            }
+        }
+    }
+
+    fn transaction(&mut self) {
+        let store = self.store.as_ref().expect("the store is open").clone();
+        let mut transaction = store.begin().wait().expect("a transaction");
+        for _ in 0..self.random.usize(1..60) {
+            let (key, value) = (self.key(), self.value());
+            transaction.put(&key, &value).wait().expect("a put");
+            self.now.insert(key, value);
+        }
+        transaction.commit().wait().expect("a commit");
+    }
+
+    fn check_names(&self) {
+        for (name, map) in &self.names {
+            let snapshot = self.store().snapshots().open(name).wait();
+            let snapshot = snapshot.unwrap_or_else(|error| {
+                panic!("{}: {error}", name.escape_ascii());
+            });
+            assert!(contents(&snapshot) == *map, "{}", name.escape_ascii());
+        }
+        assert_eq!(contents(&self.store().snapshot()), self.now);
+        for (snapshot, map) in &self.held {
+            assert_eq!(contents(snapshot), *map);
+        }
+    }
+
+    fn check_sound(&self) -> Summary {
+        let (findings, summary) = verify(self.store());
+        assert!(findings.is_empty(), "{findings:#?}");
+        summary
+    }
+}
+
+#[test]
+fn each_name_reads_what_was_there_and_nothing_is_lost_or_left_over() {
+    let rounds = 60 * from_environment("THUNDERHEAD_ROUNDS").unwrap_or(1);
+    let first = from_environment("THUNDERHEAD_SEED");
+    for seed in first.map_or(0..rounds, |seed| seed..seed + 1) {
+        println!("seed {seed}");
+        let mut world = World::new(seed);
+        for step in 0..150 {
+            world.step();
+            if step % 25 == 24 {
+                world.check_names();
+                world.check_sound();
+            }
+        }
+        for name in world.names.keys().cloned().collect::<Vec<_>>() {
+            world.store().snapshots().delete(name).wait().unwrap();
+        }
+        world.names.clear();
+        world.held.clear();
+        // Each checkpoint takes apart what the one before made free.
+        for _ in 0..6 {
+            world.store().put("again", "and again").wait().unwrap();
+            world.store().checkpoint().wait().unwrap();
+            while world.store().maintain().wait().unwrap() {}
+        }
+        let summary = world.check_sound();
+        assert_eq!(summary.kept_versions, 0, "seed {seed}");
+        assert_eq!(summary.kept.pages(), 0, "seed {seed}");
+    }
+}
