@@ -322,6 +322,10 @@ impl Core {
         let space = &self.pages.space;
         let logged = lock(&self.values).remove(&value.root.extent.address);
         let birth = value.root.birth;
+        if let Some(logged) = &logged {
+            // Parts of it may be those of one that was made of it, and is in the tree.
+            self.note_ages(&logged.extents, birth, dropped_at);
+        }
         for extent in logged.into_iter().flat_map(|logged| logged.extents) {
             space.attach(extent)?;
             if parts.is_none() {
