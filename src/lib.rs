@@ -106,11 +106,11 @@ mod value;
 
 pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
-    Attempt, Batch, Change, Compaction, Components, Cursor, CursorMut, Durability, Entry, Estimate,
-    Exchanged, Extract, Isolation, KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options,
-    Pin, Prefix, Range, RangeGuard, Savepoint, Snapshot, SnapshotInfo, SnapshotList, SnapshotSizes,
-    Snapshots, Statistics, Store, Subtree, Transaction, Value, ValueChunks, ValueKind, ValueReader,
-    ValueWriter, Watch, Watched,
+    Attempt, Batch, Branch, BranchInfo, Branches, Change, Compaction, Components, Cursor,
+    CursorMut, Durability, Entry, Estimate, Exchanged, Extract, Isolation, KeyRange, Keys, Level,
+    Maintenance, Narrow, Operation, Options, Pin, Prefix, Range, RangeGuard, Savepoint, Snapshot,
+    SnapshotInfo, SnapshotList, SnapshotSizes, Snapshots, Statistics, Store, Subtree, Transaction,
+    Value, ValueChunks, ValueKind, ValueReader, ValueWriter, Watch, Watched,
 };
 pub use transaction::locks::LockMode;
 pub use tree::MergeOperator;

@@ -5,6 +5,7 @@
 //! `THUNDERHEAD_ROUNDS` multiplies the rounds; `THUNDERHEAD_SEED` plays one seed again.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 
 use fastrand::Rng;
@@ -52,6 +53,7 @@ struct World {
     store: Option<Store>,
     now: Map,
     names: BTreeMap<Vec<u8>, Map>,
+    branches: BTreeMap<Vec<u8>, Map>,
     /// Snapshots that somebody reads, be their names deleted or not.
     held: Vec<(Snapshot, Map)>,
     random: Rng,
@@ -84,6 +86,7 @@ impl World {
             store: None,
             now: Map::new(),
             names: BTreeMap::new(),
+            branches: BTreeMap::new(),
             held: Vec::new(),
             random,
             value_bytes_max: if tiny { 3000 } else { 60_000 },
@@ -120,7 +123,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.random.u8(..44) {
+        match self.random.u8(..50) {
             0..=9 => {
                 let (key, value) = (self.key(), self.value());
                 self.store().put(&key, &value).wait().expect("a put");
@@ -204,6 +207,7 @@ impl World {
                 self.machine.power_loss(seed);
                 self.open();
             }
+            44..=49 => self.branch_step(),
             40..=43 => {
                 let (name, before) = (self.name(), self.name());
                 let snapshots = self.store().snapshots();
@@ -244,7 +248,86 @@ impl World {
         transaction.commit().wait().expect("a commit");
     }
 
+    fn branch_name(&mut self) -> Vec<u8> {
+        format!("branch{}", self.random.u32(..3)).into_bytes()
+    }
+
+    fn branch_step(&mut self) {
+        let branches = self.store().branches();
+        let (branch, name) = (self.branch_name(), self.name());
+        match self.random.u8(..8) {
+            0 | 1 => {
+                let created = branches.create(&branch, &name).wait();
+                match self.names.get(&name).cloned() {
+                    Some(map) if !self.branches.contains_key(&branch) => {
+                        created.expect("a branch");
+                        self.branches.insert(branch, map);
+                    }
+                    _ => drop(created.expect_err("there is no such snapshot, or that branch")),
+                }
+            }
+            2 => {
+                let deleted = branches.delete(&branch).wait().expect("a deletion");
+                assert_eq!(deleted, self.branches.remove(&branch).is_some());
+            }
+            3 => {
+                let Some(map) = self.branches.get(&branch).cloned() else {
+                    branches
+                        .open(&branch)
+                        .wait()
+                        .expect_err("there is no such branch");
+                    return;
+                };
+                let branch = branches.open(&branch).wait().expect("a branch");
+                let saved = branch.save(&name).wait();
+                match self.names.entry(name) {
+                    Entry::Occupied(_) => drop(saved.expect_err("the name is taken")),
+                    Entry::Vacant(entry) => {
+                        saved.expect("a snapshot");
+                        entry.insert(map);
+                    }
+                }
+            }
+            _ => {
+                let Some(mut map) = self.branches.remove(&branch) else {
+                    return;
+                };
+                let handle = branches.open(&branch).wait().expect("a branch");
+                let mut transaction = handle.begin().wait().expect("a transaction");
+                let before = map.clone();
+                for _ in 0..self.random.usize(1..30) {
+                    let (key, value) = (self.key(), self.value());
+                    if self.random.u8(..4) == 0 {
+                        transaction.delete(&key).wait().expect("a deletion");
+                        map.remove(&key);
+                    } else {
+                        transaction.put(&key, &value).wait().expect("a put");
+                        map.insert(key, value);
+                    }
+                }
+                let some = self.key();
+                let read = transaction.get(&some).wait().expect("a read");
+                assert_eq!(read.as_deref(), map.get(&some).map(Vec::as_slice));
+                if self.random.u8(..5) == 0 {
+                    drop(transaction);
+                    map = before;
+                } else {
+                    transaction.commit().wait().expect("a commit to a branch");
+                }
+                self.branches.insert(branch, map);
+            }
+        }
+    }
+
     fn check_names(&self) {
+        for (name, map) in &self.branches {
+            let branch = self.store().branches().open(name).wait();
+            let snapshot = branch.expect("a branch").snapshot().wait();
+            assert!(contents(&snapshot.expect("its newest version")) == *map);
+        }
+        let listed = self.store().branches().list().wait().expect("a list");
+        let listed: Vec<_> = listed.into_iter().map(|info| info.name).collect();
+        assert!(listed.iter().eq(self.branches.keys()));
         for (name, map) in &self.names {
             let snapshot = self.store().snapshots().open(name).wait();
             let snapshot = snapshot.unwrap_or_else(|error| {
@@ -283,6 +366,10 @@ fn each_name_reads_what_was_there_and_nothing_is_lost_or_left_over() {
             world.store().snapshots().delete(name).wait().unwrap();
         }
         world.names.clear();
+        for branch in world.branches.keys().cloned().collect::<Vec<_>>() {
+            assert!(world.store().branches().delete(branch).wait().unwrap());
+        }
+        world.branches.clear();
         world.held.clear();
         // Each checkpoint takes apart what the one before made free.
         for _ in 0..6 {

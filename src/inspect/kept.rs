@@ -45,6 +45,10 @@ impl Examiner<'_> {
         while let Some((key, value)) = first_thing(system, &low, &end).await? {
             match parse(&key, &value)? {
                 Record::Node(node) => self.kept_node(&node).await?,
+                Record::Head(head) => {
+                    self.summary.kept_versions += 1;
+                    self.walk(Part::Kept, &head.root).await?;
+                }
                 Record::Journal(part) => self.kept_journal(&part).await?,
                 Record::List { holder, list } if holder != DISCARDED => {
                     let part = match holder {

@@ -86,7 +86,7 @@ pub struct Summary {
     pub system: TreeSummary,
     /// What only versions that names keep reach: the newest is not among them.
     pub kept: TreeSummary,
-    /// Versions that names keep.
+    /// Versions that names keep, and the newest ones of branches.
     pub kept_versions: u64,
     /// What was deleted and waits for its space to be given back.
     pub pending: TreeSummary,

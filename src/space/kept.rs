@@ -21,6 +21,10 @@ const JOURNAL: u8 = 25;
 const COUNTERS: u8 = 26;
 const REAPED: u8 = 27;
 const YOUNGER: u8 = 28;
+const BRANCH: u8 = 29;
+
+/// The longest name of a branch, in bytes.
+pub(crate) const BRANCH_NAME_BYTES_MAX: usize = 1024;
 
 /// The generation that drops what a whole version reached, which is being taken apart.
 pub(crate) const DESTROYED: Birth = Birth(u64::MAX);
@@ -56,6 +60,15 @@ pub(crate) struct Node {
     pub(crate) journals: u32,
 }
 
+/// The newest version of a branch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Head {
+    pub(crate) root: PagePointer,
+    pub(crate) generation: Birth,
+    /// The newest commit that it has.
+    pub(crate) since: SequenceNumber,
+}
+
 /// A line of versions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Line {
@@ -67,6 +80,8 @@ pub(crate) struct Line {
     pub(crate) holder: u64,
     /// It has no newest version any more.
     pub(crate) ended: bool,
+    /// Its newest version, if it is a branch: that of the store's own line is in the root record.
+    pub(crate) head: Option<Head>,
 }
 
 impl Line {
@@ -76,6 +91,7 @@ impl Line {
         forked_at: Birth(0),
         holder: FIRST_HOLDER,
         ended: false,
+        head: None,
     };
 }
 
@@ -192,6 +208,41 @@ pub(crate) fn nodes_range(line: u64, from: Birth, before: Birth) -> KeyRange {
     (key(NODE, &[line, from.0]), key(NODE, &[line, before.0]))
 }
 
+/// The key of the line of a branch. With its length before it, no name begins another one.
+pub(crate) fn branch_key(name: &[u8]) -> Vec<u8> {
+    let length = (name.len() as u16).to_be_bytes();
+    [&[BRANCH], &length[..], name].concat()
+}
+
+/// All branches.
+pub(crate) fn branches_range() -> KeyRange {
+    (vec![BRANCH], vec![BRANCH + 1])
+}
+
+/// The name of a branch.
+pub(crate) fn parse_branch_key(key: &[u8]) -> Result<&[u8]> {
+    let parse = || {
+        let (kind, rest) = key.split_first()?;
+        let (length, name) = rest.split_first_chunk()?;
+        let whole = usize::from(u16::from_be_bytes(*length)) == name.len();
+        (*kind == BRANCH && whole).then_some(name)
+    };
+    parse().ok_or_else(|| malformed("the name of a branch"))
+}
+
+/// The line of a branch, and when it was made, in milliseconds since 1970.
+pub(crate) fn encode_branch(line: u64, time_ms: u64) -> Vec<u8> {
+    [line.to_le_bytes(), time_ms.to_le_bytes()].concat()
+}
+
+pub(crate) fn decode_branch(bytes: &[u8]) -> Result<(u64, u64)> {
+    let decode = || {
+        (bytes.len() == 16).then_some(())?;
+        Some((read_u64(bytes, 0)?, read_u64(bytes, 8)?))
+    };
+    decode().ok_or_else(|| malformed("a branch"))
+}
+
 /// All nodes.
 pub(crate) fn all_nodes_range() -> KeyRange {
     (vec![NODE], vec![NODE + 1])
@@ -213,7 +264,7 @@ pub(crate) fn parse_reaped_key(key: &[u8]) -> Result<NodeKey> {
 
 /// Everything that this module has keys for.
 pub(crate) fn all_range() -> KeyRange {
-    (vec![NODE], vec![YOUNGER + 1])
+    (vec![NODE], vec![BRANCH + 1])
 }
 
 /// The key under which the generation of a node is found by the sequence since which it is the tree.
@@ -311,6 +362,7 @@ impl Younger {
 pub(crate) enum Record {
     Node(Node),
     Journal(JournalPart),
+    Head(Head),
     List { holder: u64, list: u64 },
     Other,
 }
@@ -338,8 +390,9 @@ pub(crate) fn parse(key: &[u8], value: &[u8]) -> Result<Record> {
         }
         Some(&LINE) => {
             numbers_of::<1>(key, LINE)?;
-            Line::decode(value)?;
-            Record::Other
+            Line::decode(value)?
+                .head
+                .map_or(Record::Other, Record::Head)
         }
         Some(&FORK) => {
             parse_fork_key(key)?;
@@ -348,6 +401,11 @@ pub(crate) fn parse(key: &[u8], value: &[u8]) -> Result<Record> {
         Some(&CHUNK) => {
             numbers_of::<2>(key, CHUNK)?;
             decode_chunk(value)?;
+            Record::Other
+        }
+        Some(&BRANCH) => {
+            parse_branch_key(key)?;
+            decode_branch(value)?;
             Record::Other
         }
         Some(&YOUNGER) => {
@@ -432,7 +490,9 @@ impl Node {
 
 impl Line {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![u8::from(self.ended) | u8::from(self.parent.is_some()) << 1];
+        let flags = [self.ended, self.parent.is_some(), self.head.is_some()];
+        let flags = (0..).zip(flags).map(|(bit, flag)| u8::from(flag) << bit);
+        let mut out = vec![flags.sum()];
         let parent = self.parent.unwrap_or(NodeKey {
             line: 0,
             generation: Birth(0),
@@ -445,21 +505,42 @@ impl Line {
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
+        if let Some(head) = &self.head {
+            out.extend_from_slice(&head.root.to_bytes());
+            out.extend_from_slice(&head.generation.0.to_le_bytes());
+            out.extend_from_slice(&head.since.0.to_le_bytes());
+        }
         out
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let decode = || {
-            if bytes.len() != 33 || bytes[0] > 3 {
+            let flags = *bytes.first()?;
+            let has_head = flags & 4 == 4;
+            let length = if has_head {
+                33 + POINTER_BYTES + 16
+            } else {
+                33
+            };
+            if bytes.len() != length || flags > 7 {
                 return None;
             }
+            let head = || {
+                let root = PagePointer::from_bytes(bytes.get(33..)?.first_chunk()?);
+                Some(Head {
+                    root,
+                    generation: Birth(read_u64(bytes, 33 + POINTER_BYTES)?),
+                    since: SequenceNumber(read_u64(bytes, 41 + POINTER_BYTES)?),
+                })
+            };
             let parent = NodeKey {
                 line: read_u64(bytes, 17)?,
                 generation: Birth(read_u64(bytes, 25)?),
             };
             Some(Self {
-                ended: bytes[0] & 1 == 1,
-                parent: (bytes[0] & 2 == 2).then_some(parent),
+                ended: flags & 1 == 1,
+                parent: (flags & 2 == 2).then_some(parent),
+                head: if has_head { Some(head()?) } else { None },
                 holder: read_u64(bytes, 1)?,
                 forked_at: Birth(read_u64(bytes, 9)?),
             })
@@ -673,7 +754,15 @@ mod tests {
                 forked_at: Birth(11),
                 holder: 8,
                 ended: parent.is_some(),
+                head: None,
             };
+            assert_eq!(Line::decode(&line.encode()).unwrap(), line);
+            let head = Some(Head {
+                root: PagePointer::NOTHING,
+                generation: Birth(5),
+                since: SequenceNumber(6),
+            });
+            let line = Line { head, ..line };
             assert_eq!(Line::decode(&line.encode()).unwrap(), line);
         }
         let counters = Counters::default();

@@ -20,13 +20,13 @@ use super::commit::{Elsewhere, Entry};
 use super::core::Core;
 use super::gate::{Inside, lock};
 use super::maintenance::{LoggedValue, Maintaining, Pace, off_tree_payloads};
-use super::naming::Naming;
+use super::naming::{Naming, now_ms};
 use super::options::Durability;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::record::{Record, Tag, USER_TREE};
 use crate::format::{Address, Birth, Extent, PagePointer, SequenceNumber};
 use crate::snapshot::{Version, View};
-use crate::space::kept::NodeKey;
+use crate::space::kept::{Head, Listed, NodeKey};
 use crate::space::{Dropped, Urgency};
 use crate::transaction::Overlay;
 use crate::tree::flush::Outcome;
@@ -53,6 +53,8 @@ pub(super) struct Bulk {
     named: HashSet<Address>,
     /// It goes on from here, and not from the newest version.
     fork: Option<NodeKey>,
+    /// It goes on from the newest version of a branch, and becomes that.
+    branch: Option<(u64, Head)>,
 }
 
 /// For keys with values that were made of others: the off-tree values that they had one after the
@@ -94,7 +96,138 @@ impl Bulk {
             dropped: Vec::new(),
             named: HashSet::new(),
             fork: None,
+            branch: None,
         })
+    }
+
+    /// Goes on from the newest version of a branch.
+    pub(super) fn go_on_with(&mut self, core: &Arc<Core>, line: u64, head: Head) {
+        self.branch = Some((line, head));
+        self.version = Version::new(
+            Arc::clone(&core.pages),
+            head.root,
+            head.generation,
+            [Arc::new(Journal::new(0))],
+            self.sequence,
+        );
+    }
+
+    /// Makes a branch begin with what it has.
+    pub(super) async fn begin_branch(
+        mut self,
+        core: &Arc<Core>,
+        name: &[u8],
+        sequence: SequenceNumber,
+    ) -> Result<u64> {
+        if let Err(error) = core.write_pages(&mut self.state, Pace::Hurried).await {
+            self.abandon(core);
+            return Err(error);
+        }
+        let published = async {
+            let parent = match self.fork {
+                Some(parent) => parent,
+                None => core.keep_newest(&mut self.state),
+            };
+            let head = Head {
+                root: self.version.root,
+                generation: self.version.birth,
+                since: sequence,
+            };
+            let line = core.begin_branch(name, parent, now_ms(), head);
+            self.drop_of_branch(core, line)?;
+            core.checkpoint_tree(&mut self.state, Pace::Hurried, false)
+                .await?;
+            Ok(line)
+        };
+        published.await.inspect_err(|error| core.poison(error))
+    }
+
+    /// Ends a branch.
+    pub(super) async fn end_branch(
+        mut self,
+        core: &Arc<Core>,
+        name: &[u8],
+        line: u64,
+    ) -> Result<()> {
+        core.end_branch(name, line);
+        core.checkpoint_tree(&mut self.state, Pace::Hurried, false)
+            .await
+    }
+
+    /// What its line does not reach any more.
+    fn drop_of_branch(&mut self, core: &Core, line: u64) -> Result<()> {
+        let dropped_at = self.state.birth;
+        for (item, birth) in std::mem::take(&mut self.dropped) {
+            core.pages.space.drop_of_line(Listed {
+                item,
+                birth,
+                dropped_at,
+                line,
+            })?;
+        }
+        self.state.more_to_free = true;
+        Ok(())
+    }
+
+    /// Makes it the newest version of its branch.
+    async fn commit_to_branch(
+        mut self,
+        core: &Arc<Core>,
+        (line, before): (u64, Head),
+        values: Vec<(Address, LoggedValue)>,
+        inside: Option<Inside>,
+    ) -> Result<SequenceNumber> {
+        if let Err(error) = core.write_pages(&mut self.state, Pace::Hurried).await {
+            values
+                .iter()
+                .for_each(|(_, value)| core.abandon_value(value));
+            self.abandon(core);
+            return Err(error);
+        }
+        let sequence = self.sequence;
+        let published = async {
+            let head = Head {
+                root: self.version.root,
+                generation: self.version.birth,
+                since: sequence,
+            };
+            core.branch_goes(line, before, head).await?;
+            self.attach(core, values)?;
+            self.drop_of_branch(core, line)?;
+            core.checkpoint_tree(&mut self.state, Pace::Hurried, false)
+                .await
+        };
+        published.await.inspect_err(|error| core.poison(error))?;
+        drop(self);
+        // No commit to the store itself may have the same sequence.
+        let entry = Entry {
+            records: smallvec![Bytes::new()],
+            durability: Durability::Immediate,
+            values: Vec::new(),
+            urgency: Urgency::Emergency,
+            elsewhere: None,
+            naming: None,
+            locks: Vec::new(),
+            validation: None,
+            refused: None,
+            inside,
+        };
+        core.commit(entry).await
+    }
+
+    /// Its tree has these values now.
+    fn attach(&self, core: &Core, values: Vec<(Address, LoggedValue)>) -> Result<()> {
+        for (root, value) in values {
+            if !self.named.contains(&root) {
+                core.abandon_value(&value);
+                continue;
+            }
+            core.note_ages(&value.extents, value.birth, self.version.birth);
+            for extent in value.extents {
+                core.pages.space.attach(extent)?;
+            }
+        }
+        Ok(())
     }
 
     /// Goes on from a version that is kept by a name, in the place of the newest one, with what its
@@ -283,6 +416,18 @@ impl Bulk {
         mut naming: Option<Box<Naming>>,
         inside: Option<Inside>,
     ) -> Result<SequenceNumber> {
+        if let Some(branch) = self.branch {
+            if naming.is_some() {
+                values
+                    .iter()
+                    .for_each(|(_, value)| core.abandon_value(value));
+                self.abandon(core);
+                return Err(Error::invalid(
+                    "a transaction of a branch saves no snapshots: the branch does",
+                ));
+            }
+            return self.commit_to_branch(core, branch, values, inside).await;
+        }
         // The log reaches as far as the root will say, and most of what can fail comes before
         // anything is given up.
         let prepared = async {
@@ -350,16 +495,7 @@ impl Bulk {
                 None => core.keep_tree(&newest, None, self.sequence),
             }
         }
-        for (root, value) in values {
-            if !self.named.contains(&root) {
-                core.abandon_value(&value);
-                continue;
-            }
-            core.note_ages(&value.extents, value.birth, self.version.birth);
-            for extent in value.extents {
-                core.pages.space.attach(extent)?;
-            }
-        }
+        self.attach(core, values)?;
         let dropped = std::mem::take(&mut self.dropped);
         core.take_over(&mut self.state, Vec::new(), dropped, birth)?;
         if let Some(naming) = naming {

@@ -35,6 +35,7 @@
 mod ahead;
 mod bases;
 mod batch;
+mod branch;
 mod bulk;
 mod catalogue;
 mod checkpoint;
@@ -86,6 +87,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 pub use batch::Batch;
+pub use branch::{Branch, BranchInfo, Branches};
 pub use compact::Compaction;
 pub use cursor::Cursor;
 pub use cursor_mut::CursorMut;

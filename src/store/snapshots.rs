@@ -46,7 +46,7 @@ pub struct SnapshotInfo {
 }
 
 impl SnapshotInfo {
-    fn new(name: Vec<u8>, named: Named) -> Self {
+    pub(super) fn new(name: Vec<u8>, named: Named) -> Self {
         let since_epoch = Duration::from_millis(named.time_ms);
         Self {
             name,
@@ -505,7 +505,7 @@ impl Snapshots {
         Ok(deleted)
     }
 
-    async fn commit(
+    pub(super) async fn commit(
         &self,
         naming: Box<Naming>,
         inside: Inside,
@@ -546,7 +546,7 @@ fn milliseconds(time: SystemTime) -> (u64, u64) {
     (whole, whole.saturating_add(u64::from(!exact)))
 }
 
-fn not_there(name: &[u8]) -> Error {
+pub(super) fn not_there(name: &[u8]) -> Error {
     let message = format!("there is no snapshot {}", shown(name));
     Error::new(ErrorKind::NotFound, message)
 }

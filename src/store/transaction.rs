@@ -762,6 +762,13 @@ impl Store {
         })
     }
 
+    /// A transaction that is alone, and goes on from something else than the newest version.
+    pub(super) fn transaction_of(&self, bulk: Bulk, inside: Inside) -> Transaction {
+        let mut transaction = self.transaction(bulk.view(), Some(inside));
+        transaction.writes.bulk = Some(bulk);
+        transaction
+    }
+
     fn transaction(&self, view: View, inside: Option<Inside>) -> Transaction {
         let core = &self.shared.core;
         let base = self.reader.base.clone();

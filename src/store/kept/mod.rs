@@ -13,6 +13,7 @@
 //! All of it changes in checkpoints only, in one flush of the system tree with the names, so that a
 //! root on the disk has all of a change or nothing.
 
+mod branches;
 mod edit;
 mod journal;
 mod plan;
@@ -41,6 +42,7 @@ use crate::space::kept::{
 use crate::tree::journal::Journal;
 use crate::tree::merge::stored_base;
 use crate::tree::pages::Pages;
+use branches::BranchChange;
 use edit::Edit;
 use plan::Plan;
 
@@ -64,8 +66,8 @@ struct NewNode {
 struct NewLine {
     line: u64,
     parent: NodeKey,
-    /// The one that it takes the place of.
-    ends: u64,
+    /// The one that it takes the place of; `None`: it is a branch.
+    ends: Option<u64>,
 }
 
 /// What an open store knows of the versions that it keeps.
@@ -78,6 +80,8 @@ pub(super) struct Kept {
     counters: Counters,
     new_nodes: Vec<NewNode>,
     new_lines: Vec<NewLine>,
+    /// What happened to branches since the last checkpoint.
+    branch_changes: Vec<BranchChange>,
     /// Extents of values that a tree has since the last checkpoint, and how old it looks to versions
     /// that are kept.
     ages: Vec<(Extent, Option<Younger>)>,
@@ -110,6 +114,7 @@ impl Kept {
             counters,
             new_nodes: Vec::new(),
             new_lines: Vec::new(),
+            branch_changes: Vec::new(),
             ages: Vec::new(),
             has_ages: counters != Counters::default(),
             opened: HashMap::new(),
@@ -219,6 +224,7 @@ impl Core {
             let kept = lock(&self.kept);
             kept.new_nodes.is_empty()
                 && kept.ages.is_empty()
+                && kept.branch_changes.is_empty()
                 && !kept.more_to_free
                 && !kept.more_to_reap
         };
@@ -265,6 +271,7 @@ impl Core {
             plan.begin_line(new.line, new.parent, new.ends).await?;
         }
         plan.list_all(listed).await?;
+        let branch_changes = lock(&self.kept).branch_changes.clone();
         let names_after = Version::new(
             Arc::clone(&self.pages),
             system,
@@ -272,6 +279,9 @@ impl Core {
             names.iter().cloned(),
             through,
         );
+        for change in &branch_changes {
+            plan.change_branch(&names_after, change).await?;
+        }
         for (of, sequence) in deleted_names(names) {
             if of != line || sequence < since {
                 plan.name_deleted(&names_after, of, sequence, (line, since))
@@ -294,6 +304,7 @@ impl Core {
             // No flush of the user's tree came between.
             kept.new_nodes.clear();
             kept.new_lines.clear();
+            kept.branch_changes.clear();
             kept.ages.clear();
             kept.counters = counters;
             kept.more_to_free = more_to_free;

@@ -308,15 +308,23 @@ impl Plan {
     }
 
     /// A line begins at a node, in the place of another one.
-    pub(super) async fn begin_line(&mut self, line: u64, parent: NodeKey, ends: u64) -> Result<()> {
-        let mut ended = self.line(ends).await?;
-        ended.ended = true;
-        self.put_line(ends, &ended);
+    pub(super) async fn begin_line(
+        &mut self,
+        line: u64,
+        parent: NodeKey,
+        ends: Option<u64>,
+    ) -> Result<()> {
+        if let Some(ends) = ends {
+            let mut ended = self.line(ends).await?;
+            ended.ended = true;
+            self.put_line(ends, &ended);
+        }
         let record = Line {
             parent: Some(parent),
             forked_at: parent.generation,
             holder: self.new_holder(),
             ended: false,
+            head: None,
         };
         self.put_line(line, &record);
         self.edit.put(parent.fork_key(line), vec![1]);

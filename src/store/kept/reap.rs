@@ -253,7 +253,7 @@ impl Plan {
 }
 
 /// Whether a version of the system tree has any entry in a range.
-async fn has_any(version: &Arc<Version>, low: &[u8], end: &[u8]) -> Result<bool> {
+pub(super) async fn has_any(version: &Arc<Version>, low: &[u8], end: &[u8]) -> Result<bool> {
     let mut any = false;
     each_entry(version, low, end, |_, _, _| {
         any = true;

@@ -39,7 +39,7 @@ impl Core {
         self.pages.space.set_kept_through(kept.counters.newest);
         let line = kept.counters.line;
         kept.counters.line += 1;
-        let ends = kept.line;
+        let ends = Some(kept.line);
         kept.new_lines.push(NewLine { line, parent, ends });
         (kept.line, kept.since) = (line, through);
         self.catalogue.forget_before(through);

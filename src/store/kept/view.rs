@@ -51,6 +51,10 @@ impl Core {
             let edit = Edit::new(self.names_version());
             let plan = Plan::new(edit, Default::default(), 1);
             let gone = || Error::new(ErrorKind::NotFound, "the version is kept no longer");
+            let head = plan.line(line).await?.head;
+            if head.is_some_and(|head| sequence >= head.since) {
+                return self.branch_view(line).await;
+            }
             let key = plan.node_of(line, sequence).await?.ok_or_else(gone)?;
             let version = match lock(&self.kept).opened.get(&key) {
                 Some(version) => version.upgrade(),
