@@ -7,6 +7,12 @@ use std::ops::Bound;
 use crate::format::{Extent, SequenceNumber};
 
 /// The result of every fallible operation of this crate.
+///
+/// ```
+/// fn length(store: &thunderhead::Store) -> thunderhead::Result<usize> {
+///     Ok(store.get("k").wait()?.map_or(0, |value| value.len()))
+/// }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// How much of a key a message shows.
@@ -68,6 +74,20 @@ pub enum ErrorKind {
 ///
 /// The message names the operation and its object; [`Error::kind`] is for programs, and
 /// [`Error::extent`] says where damage was found.
+///
+/// ```
+/// use thunderhead::{ErrorKind, Options, disk::MemoryDisk};
+///
+/// let disk = MemoryDisk::new();
+/// Options::new().open_disk(disk.clone())?.close().wait()?;
+/// let store = Options::new().read_only().open_disk(disk)?;
+/// match store.put("k", "v").wait() {
+///     Err(error) if error.is_retryable() => println!("later, perhaps: {error}"),
+///     Err(error) => assert_eq!(error.kind(), ErrorKind::ReadOnly),
+///     Ok(_) => unreachable!("it is for reading only"),
+/// }
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub struct Error {
     inner: Box<Inner>,
 }
@@ -82,6 +102,18 @@ struct Inner {
 }
 
 /// Why a transaction could not be committed: what it read, and who changed it.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// let mut transaction = store.begin().wait()?;
+/// let before = transaction.get("a").wait()?;
+/// transaction.put("b", before.unwrap_or_default()).wait()?;
+/// store.put("a", "…").wait()?;
+/// let error = transaction.commit().wait().unwrap_err();
+/// let conflict = error.conflict().expect("it was refused for that");
+/// assert_eq!((&conflict.low[..], conflict.age()), (&b"a"[..], 1));
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Conflict {
@@ -145,6 +177,13 @@ impl Error {
     /// Makes an error of a kind, with a message that says what was being done to what.
     ///
     /// Implementations of [`DiskModel`](crate::disk::DiskModel) use it to report their failures.
+    ///
+    /// ```
+    /// use thunderhead::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::Io, "reading page 7: the bucket does not answer");
+    /// assert_eq!(error.kind(), ErrorKind::Io);
+    /// ```
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let message = message.into();
         Self {
@@ -179,6 +218,14 @@ impl Error {
     }
 
     /// A failed call of the operating system; a full disk gets its own kind.
+    ///
+    /// ```
+    /// use std::io;
+    /// use thunderhead::{Error, ErrorKind};
+    ///
+    /// let full = io::Error::from(io::ErrorKind::StorageFull);
+    /// assert_eq!(Error::io("writing page 7", full).kind(), ErrorKind::StorageFull);
+    /// ```
     pub fn io(doing: impl Into<String>, source: io::Error) -> Self {
         let kind = match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::StorageFull,

@@ -50,7 +50,7 @@ impl Default for MemoryDisk {
 }
 
 impl MemoryDisk {
-    /// An empty disk with segments of 16 MiB and no limit.
+    /// An empty disk with segments of 16 MiB and no limit. Takes memory as it is written to.
     pub fn new() -> Self {
         Self {
             segment_bytes: 16 << 20,
@@ -61,6 +61,13 @@ impl MemoryDisk {
 
     /// The same disk with other segments: a power of two from 64 KiB to 1 GiB. To be chosen before
     /// anything is saved.
+    ///
+    /// ```
+    /// use thunderhead::disk::{DiskModel, MemoryDisk};
+    ///
+    /// let disk = MemoryDisk::new().with_segment_bytes(1 << 20);
+    /// assert_eq!(disk.properties().segment_bytes, 1 << 20);
+    /// ```
     #[must_use]
     pub fn with_segment_bytes(self, segment_bytes: u32) -> Self {
         Self {
@@ -71,6 +78,17 @@ impl MemoryDisk {
 
     /// The same disk, refusing with [`ErrorKind::StorageFull`] what would need more than so many
     /// bytes in blocks of 4 KiB. Clones made before keep their limit.
+    ///
+    /// ```
+    /// use thunderhead::{ErrorKind, Options, disk::MemoryDisk};
+    ///
+    /// let disk = MemoryDisk::new().with_capacity_bytes(32 << 20);
+    /// let store = Options::new().open_disk(disk)?;
+    /// let error = store.put("k", vec![7; 32 << 20]).wait().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::StorageFull);
+    /// assert!(store.is_empty().wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     #[must_use]
     pub fn with_capacity_bytes(self, capacity_bytes: u64) -> Self {
         Self {
@@ -79,7 +97,7 @@ impl MemoryDisk {
         }
     }
 
-    /// The bytes of all blocks that exist.
+    /// The bytes of all blocks that exist. O(1).
     pub fn bytes_in_use(&self) -> u64 {
         let content = self.content.read().expect(NO_PANIC);
         (content.blocks.len() * BLOCK_BYTES) as u64

@@ -12,6 +12,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Extent, RootVersion};
 
 /// What a disk is like. It does not change while the disk is open.
+///
+/// ```
+/// use thunderhead::disk::Properties;
+///
+/// let mut properties = Properties::new(16 << 20);
+/// properties.concurrency = 32;
+/// properties.slow_reads = true;
+/// assert_eq!(properties.sector_bytes, 512);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Properties {
@@ -32,6 +41,7 @@ pub struct Properties {
 
 impl Properties {
     /// Properties of a writable disk with these segments, sectors of 512 bytes, no known capacity.
+    /// Reads are quick, one at a time.
     pub fn new(segment_bytes: u32) -> Self {
         Self {
             segment_bytes,
@@ -45,13 +55,22 @@ impl Properties {
 }
 
 /// Memory that the store lends to a disk for a read: it wants it back filled.
+///
+/// ```
+/// use thunderhead::disk::Buffer;
+///
+/// let mut buffer = Buffer::zeroed(4);
+/// buffer.as_mut_slice()[0] = 7;
+/// assert_eq!(buffer.as_slice(), [7, 0, 0, 0]);
+/// assert_eq!(buffer.into_vec().len(), 4);
+/// ```
 #[derive(Debug)]
 pub struct Buffer {
     bytes: Vec<u8>,
 }
 
 impl Buffer {
-    /// A buffer of zeros.
+    /// A buffer of so many zeros. Allocates them.
     pub fn zeroed(length: usize) -> Self {
         Self {
             bytes: vec![0; length],
@@ -78,7 +97,7 @@ impl Buffer {
         &self.bytes
     }
 
-    /// The bytes, to be kept.
+    /// The bytes, to be kept, without a copy.
     pub fn into_vec(self) -> Vec<u8> {
         self.bytes
     }
@@ -133,33 +152,85 @@ pub struct Roots {
 /// end, and the call may then still take effect.
 ///
 /// [`conformance`](crate::disk::conformance) tests an implementation.
+///
+/// ```
+/// use bytes::Bytes;
+/// use thunderhead::disk::{Buffer, DiskModel, MemoryDisk, Page, Properties, Release, Roots};
+/// use thunderhead::format::{Address, RootVersion};
+/// use thunderhead::{Error, ErrorKind, Options, Result};
+///
+/// /// A disk that nobody may write to.
+/// struct Sealed(MemoryDisk);
+///
+/// impl DiskModel for Sealed {
+///     fn properties(&self) -> Properties {
+///         let mut properties = self.0.properties();
+///         properties.read_only = true;
+///         properties
+///     }
+///
+///     async fn read(&self, at: Address, into: Buffer) -> Result<Buffer> {
+///         self.0.read(at, into).await
+///     }
+///
+///     async fn save(&self, _: Vec<Page>, _: bool) -> Result<()> {
+///         Err(Error::new(ErrorKind::ReadOnly, "saving to a sealed disk"))
+///     }
+///
+///     async fn sync(&self) -> Result<()> {
+///         Ok(())
+///     }
+///
+///     async fn release(&self, _: Vec<Release>) -> Result<()> {
+///         Ok(())
+///     }
+///
+///     async fn load_root(&self) -> Result<Roots> {
+///         self.0.load_root().await
+///     }
+///
+///     async fn publish_root(&self, _: RootVersion, _: RootVersion, _: Bytes) -> Result<()> {
+///         Err(Error::new(ErrorKind::ReadOnly, "publishing on a sealed disk"))
+///     }
+/// }
+///
+/// let memory = MemoryDisk::new();
+/// let store = Options::new().open_disk(memory.clone())?;
+/// store.put("k", "v").wait()?;
+/// store.close().wait()?;
+/// let store = Options::new().read_only().open_disk(Sealed(memory))?;
+/// assert_eq!(store.get("k").wait()?.unwrap(), "v");
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub trait DiskModel: Send + Sync + 'static {
-    /// What the disk is like.
+    /// What the disk is like. Asked once, when a store is opened.
     fn properties(&self) -> Properties;
 
     /// Fills a buffer with the bytes at an address. Errors if they were never written or lie past
     /// the end of the segment.
     fn read(&self, at: Address, into: Buffer) -> impl Future<Output = Result<Buffer>> + Send;
 
-    /// Writes pages. With `sync` these pages, and only these, are durable on return; the store never
-    /// asks for that where it also needs an earlier save to be durable.
+    /// Writes pages. With `sync` these pages, and only these, are durable on return; the store
+    /// never asks for that where it also needs an earlier save to be durable. Errors:
+    /// `StorageFull`, after which the store goes on as before; others.
     fn save(&self, pages: Vec<Page>, sync: bool) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes all saves completed before the call durable.
+    /// Makes all saves completed before the call durable. After an error the store writes nothing more.
     fn sync(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes room for later saves to an extent, filled with zeros and durable, so that these cost
     /// no more than their own bytes and do not fail for want of space. A disk for which this makes
-    /// no difference does nothing.
+    /// no difference does nothing. Errors: `StorageFull`; others.
     fn prepare(&self, extent: Extent) -> impl Future<Output = Result<()>> + Send {
         let _ = extent;
         async { Ok(()) }
     }
 
-    /// Gives ranges back to whatever the disk stands on. A disk that cannot does nothing.
+    /// Gives ranges back to whatever the disk stands on. A disk that cannot does nothing. An error
+    /// is told by [`Statistics::trouble`](crate::Statistics::trouble), and nothing else happens.
     fn release(&self, releases: Vec<Release>) -> impl Future<Output = Result<()>> + Send;
 
-    /// The last two published roots.
+    /// The last two published roots. Asked when a store is opened, and by `verify`.
     fn load_root(&self) -> impl Future<Output = Result<Roots>> + Send;
 
     /// Publishes a root record of 512 bytes, durably, in the place of the older of the last two.
@@ -251,6 +322,13 @@ struct Counters {
 }
 
 /// What a store asked of its disk since it was opened.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// store.put("k", "v").wait()?;
+/// println!("{} bytes were written", store.stats().disk.written_bytes);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct DiskStatistics {

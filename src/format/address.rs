@@ -3,6 +3,15 @@
 use std::fmt;
 
 /// A place on the disk: a segment and a byte offset in it, packed into 64 bits.
+///
+/// ```
+/// use thunderhead::format::Address;
+///
+/// let address = Address::new(3, 512);
+/// assert_eq!((address.segment(), address.offset()), (3, 512));
+/// assert_eq!(address.plus(8), Address::new(3, 520));
+/// assert_eq!(Address::from_bits(address.to_bits()), address);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Address(u64);
 

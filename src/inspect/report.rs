@@ -70,13 +70,14 @@ pub struct TreeSummary {
 }
 
 impl TreeSummary {
-    /// The pages of all kinds.
+    /// The pages of all kinds, summed up.
     pub fn pages(&self) -> u64 {
         self.leaves + self.interior_nodes + self.slices
     }
 }
 
 /// What a store consists of, as far as it could be read, and how many findings there were.
+/// [`Store::verify`](crate::Store::verify) has an example.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Summary {

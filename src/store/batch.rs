@@ -31,10 +31,24 @@ pub struct Batch {
 }
 
 impl Batch {
-    writing_methods!();
+    writing_methods!("store.batch()");
 
     /// Makes all of it take effect at once; gives the sequence of the commit. Dropping the future
     /// after its first poll does not call the commit back.
+    ///
+    /// Costs one write to the log, and the share of a sync that the [durability](crate::Durability)
+    /// asks for; one that outgrew its memory is in the tree already. Errors: those of
+    /// [`Store::put`].
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut batch = store.batch();
+    /// batch.put("a", "1").wait()?;
+    /// batch.put("b", "2").wait()?;
+    /// let sequence = batch.commit().wait()?;
+    /// assert_eq!(store.sequence(), sequence);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn commit(self) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
         let Self {
             mut writes,
@@ -70,7 +84,16 @@ impl std::fmt::Debug for Batch {
 }
 
 impl Store {
-    /// An empty batch.
+    /// An empty batch. Free: it takes memory as it is written to.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut batch = store.batch();
+    /// batch.put("k", "v").wait()?;
+    /// drop(batch);
+    /// assert!(store.is_empty().wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn batch(&self) -> Batch {
         Batch {
             writes: Writes::new(

@@ -47,6 +47,7 @@ const LOG_BYTES_MIN: u64 = 256 << 10;
 const SLACK_BYTES: u32 = 128 << 10;
 
 /// How far a compaction is.
+/// It adds up while it lasts: [`Store::compact_with`] has an example.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Compaction {
@@ -365,16 +366,45 @@ impl Core {
 }
 
 impl Store {
-    /// Brings the store's file down to about what the newest version needs, while reads and writes go
-    /// on. Costs reading all interior nodes, rewriting what is pending and leaves that are not full, and
-    /// moving what lies at the end of the file.
-    /// Errors: those of a checkpoint. What snapshots that have names reach is not moved.
+    /// Brings the store's file down to about what the newest version needs, while reads and writes
+    /// go on. Costs reading all interior nodes, rewriting what is pending and leaves that are not
+    /// full, and moving what lies at the end of the file. What snapshots that have names
+    /// reach is not moved. If the future is dropped, what was moved so far stays moved.
+    ///
+    /// Errors: those of a [`checkpoint`](Self::checkpoint).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for number in 0..1000u32 {
+    ///     store.put(number.to_be_bytes(), [7; 100]).wait()?;
+    /// }
+    /// store.delete_range(..).wait()?;
+    /// let done = store.compact().wait()?;
+    /// println!("{} bytes were given back", done.bytes_released);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn compact(&self) -> Operation<impl Future<Output = Result<Compaction>> + Send + use<'_>> {
         self.compact_with(|_| ControlFlow::Continue(()))
     }
 
     /// The same, with a function that is told how far it is, and can stop it (`Cancelled`); what was
-    /// moved so far stays moved.
+    /// moved so far stays moved. Cost and errors: those of [`compact`](Self::compact) besides.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use std::ops::ControlFlow;
+    /// use thunderhead::ErrorKind;
+    ///
+    /// store.put("k", "v").wait()?;
+    /// let stopped = store.compact_with(|done| {
+    ///     println!("{} pages moved", done.pages_moved);
+    ///     ControlFlow::Break(())
+    /// });
+    /// if let Err(error) = stopped.wait() {
+    ///     assert_eq!(error.kind(), ErrorKind::Cancelled);
+    /// }
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn compact_with(
         &self,
         progress: impl FnMut(&Compaction) -> ControlFlow<()> + Send,

@@ -57,12 +57,42 @@ pub struct CursorMut<'t> {
 }
 
 impl Transaction {
-    /// A cursor over all entries that can edit them. It stands nowhere yet.
+    /// A cursor over all entries that can edit them. It stands nowhere yet, and nothing is
+    /// read before it is moved.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("k", "old").wait()?;
+    /// let mut cursor = transaction.cursor_mut();
+    /// while cursor.next().wait()? {
+    ///     cursor.put("new").wait()?;
+    /// }
+    /// drop(cursor);
+    /// assert_eq!(transaction.get("k").wait()?.unwrap(), "new");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn cursor_mut(&mut self) -> CursorMut<'_> {
         self.cursor_mut_in(..)
     }
 
-    /// A cursor that can edit entries and does not leave a range of keys.
+    /// A cursor that can edit entries and does not leave a range of keys: past either end of it
+    /// there is nothing. Nothing is read before it is moved.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// for key in ["a", "b"] {
+    ///     transaction.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = transaction.cursor_mut_in("b"..);
+    /// while cursor.next().wait()? {
+    ///     cursor.delete().wait()?;
+    /// }
+    /// drop(cursor);
+    /// assert_eq!(transaction.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn cursor_mut_in(&mut self, range: impl KeyRange) -> CursorMut<'_> {
         let (low, high) = range.to_bounds();
         CursorMut {
@@ -93,14 +123,16 @@ macro_rules! seeking_methods {
 }
 
 impl<'t> CursorMut<'t> {
-    /// The key of the entry on which the cursor stands, if it stands on one.
+    /// The key of the entry on which the cursor stands, if it stands on one. Lent from the cursor's own
+    /// buffer: free.
     #[inline]
     pub fn key(&self) -> Option<&[u8]> {
         self.cursor.key()
     }
 
     /// The value of the entry on which the cursor stands, if it stands on one: see
-    /// [`Cursor::value`].
+    /// [`Cursor::value`]. Cost and errors are the same; where it was put through the cursor, a descent
+    /// besides.
     pub fn value(&mut self) -> Operation<impl Future<Output = Result<Option<&[u8]>>> + Send> {
         Operation::new(async move {
             self.see_entry().await?;
@@ -108,7 +140,7 @@ impl<'t> CursorMut<'t> {
         })
     }
 
-    /// The same, but of a reference the key that it names.
+    /// The same, but of a reference the key that it names: see [`Cursor::kind`].
     pub fn kind(
         &mut self,
     ) -> Operation<impl Future<Output = Result<Option<ValueKind<'_>>>> + Send> {
@@ -119,28 +151,48 @@ impl<'t> CursorMut<'t> {
     }
 
     seeking_methods! {
-        /// Goes to the first entry whose key is this one or greater: see [`Cursor::seek`].
+        /// Goes to the first entry whose key is this one or greater: see [`Cursor::seek`], as for
+        /// cost         /// and errors.
         seek, Forward, true;
-        /// Goes to the first entry whose key is greater.
+        /// Goes to the first entry whose key is greater: see [`Cursor::seek_after`].
         seek_after, Forward, false;
         /// Goes to the last entry whose key is this one or smaller: see [`Cursor::seek_back`].
         seek_back, Backward, true;
-        /// Goes to the last entry whose key is smaller.
+        /// Goes to the last entry whose key is smaller: see [`Cursor::seek_before`].
         seek_before, Backward, false;
     }
 
     /// Goes to the first entry; says whether there is one.
+    /// Cost and errors: those of
+    /// [`Cursor::first`].
     pub fn first(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
         self.outermost(Direction::Forward)
     }
 
     /// Goes to the last entry; says whether there is one.
+    /// Cost and errors: those of
+    /// [`Cursor::last`].
     pub fn last(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
         self.outermost(Direction::Backward)
     }
 
     /// Goes to the entry after this place; says whether there is one. If not, the cursor stands past
     /// the last entry.
+    /// Cost and errors: those of
+    /// [`Cursor::next`].
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// for key in ["a", "c"] {
+    ///     transaction.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = transaction.cursor_mut();
+    /// while cursor.next().wait()? {
+    ///     cursor.put("new").wait()?;
+    /// }
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     pub fn next(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
         self.step(Direction::Forward)
@@ -148,14 +200,30 @@ impl<'t> CursorMut<'t> {
 
     /// Goes to the entry before this place; says whether there is one. If not, the cursor stands
     /// before the first entry.
+    /// Cost and errors: those of
+    /// [`Cursor::previous`].
     pub fn previous(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
         self.step(Direction::Backward)
     }
 
     /// Puts another value for the key of the entry on which the cursor stands. It stays there.
+    /// Costs a [`Transaction::put`](crate::Transaction::put).
     ///
     /// Errors: `InvalidArgument` where it stands on no entry; those of
     /// [`Transaction::put`](crate::Transaction::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// for key in ["a", "c"] {
+    ///     transaction.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = transaction.cursor_mut();
+    /// assert!(cursor.seek("a").wait()?);
+    /// cursor.put("new").wait()?;
+    /// assert_eq!(cursor.value().wait()?, Some(&b"new"[..]));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn put<V: AsRef<[u8]> + Send>(
         &mut self,
         value: V,
@@ -170,9 +238,25 @@ impl<'t> CursorMut<'t> {
     }
 
     /// Deletes the entry on which the cursor stands. It stands between its neighbours then.
+    /// Costs a [`Transaction::delete`](crate::Transaction::delete).
     ///
     /// Errors: `InvalidArgument` where it stands on no entry; those of
     /// [`Transaction::delete`](crate::Transaction::delete).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// for key in ["a", "c"] {
+    ///     transaction.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = transaction.cursor_mut();
+    /// assert!(cursor.seek("a").wait()?);
+    /// cursor.delete().wait()?;
+    /// assert_eq!(cursor.key(), None);
+    /// assert!(cursor.next().wait()?);
+    /// assert_eq!(cursor.key(), Some(&b"c"[..]));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn delete(&mut self) -> Operation<impl Future<Output = Result<()>> + Send> {
         Operation::new(async move {
             let key = self.cursor.key().ok_or_else(nowhere)?;

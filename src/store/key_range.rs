@@ -25,11 +25,24 @@ use super::reader::prefix_end;
 /// # Ok::<(), thunderhead::Error>(())
 /// ```
 pub trait KeyRange {
-    /// The first and the last key, or what they stand beside.
+    /// The first and the last key, or what they stand beside. Copies them.
     fn to_bounds(&self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>);
 }
 
 /// All keys that begin with these bytes, as a [`KeyRange`].
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// use thunderhead::Prefix;
+///
+/// for key in ["fruit/apple", "fruit/pear", "root/carrot"] {
+///     store.put(key, "…").wait()?;
+/// }
+/// assert_eq!(store.count(Prefix("fruit/")).wait()?, 2);
+/// store.delete_range(Prefix("fruit/")).wait()?;
+/// assert_eq!(store.len().wait()?, 1);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub struct Prefix<K>(pub K);
 

@@ -29,6 +29,7 @@ use crate::transaction::locks::{Blocker, LockMode, LockRange, Owner, OwnerId};
 /// What is written meanwhile through [`store`](Self::store) passes the lock; everybody else who commits
 /// to the range waits. Guards of one family, that is of one guard's store, do not exclude each other.
 /// A guard keeps the store open.
+/// [`Store::lock`] has an example.
 pub struct RangeGuard {
     store: Store,
     _owner: Owner,
@@ -37,6 +38,17 @@ pub struct RangeGuard {
 impl RangeGuard {
     /// The store, whose writes, batches and transactions pass this lock. To write to the range by
     /// any other means and wait for it is to wait for oneself.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use thunderhead::LockMode;
+    ///
+    /// let guard = store.lock("a".."b", LockMode::Exclusive).wait()?;
+    /// let mut transaction = guard.store().begin().wait()?;
+    /// transaction.put("a", "…").wait()?;
+    /// transaction.commit().wait()?;
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn store(&self) -> &Store {
         &self.store
     }
@@ -101,7 +113,18 @@ impl Store {
 
     /// The same, for so long at most. Where it has to wait, a thread keeps the time.
     ///
-    /// Errors: `TimedOut` besides.
+    /// Errors: `TimedOut` besides those of [`lock`](Self::lock).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use std::time::Duration;
+    /// use thunderhead::{ErrorKind, LockMode};
+    ///
+    /// let _held = store.lock("a".."b", LockMode::Exclusive).wait()?;
+    /// let late = store.lock_within("a".."b", LockMode::Shared, Duration::from_millis(1));
+    /// assert_eq!(late.wait().unwrap_err().kind(), ErrorKind::TimedOut);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn lock_within<R: KeyRange>(
         &self,
         range: R,
@@ -115,7 +138,18 @@ impl Store {
         })
     }
 
-    /// The same, without waiting for locks of others: `None` if there are any in the way.
+    /// The same, without waiting for locks of others: `None` if there are any in the way. It does
+    /// wait for commits that are under way. Errors: those of [`lock`](Self::lock).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use thunderhead::LockMode;
+    ///
+    /// let held = store.lock("a".."b", LockMode::Shared).wait()?;
+    /// assert!(store.try_lock("a".."b", LockMode::Shared).wait()?.is_some());
+    /// assert!(store.try_lock("a".."b", LockMode::Exclusive).wait()?.is_none());
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn try_lock<R: KeyRange>(
         &self,
         range: R,
@@ -154,8 +188,21 @@ impl Transaction {
     /// that is a `Conflict`, at once and not at the end; if the transaction has read nothing yet, it
     /// begins anew from what is newest instead.
     ///
-    /// Errors: those of [`Store::lock`]; `Conflict`, also for a transaction that is alone and would have
-    /// to wait: whoever has the lock may wait for it to end.
+    /// Errors: those of [`Store::lock`]; `Conflict`, also for a transaction that is alone and would
+    /// have to wait: whoever has the lock may wait for it to end.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use thunderhead::LockMode;
+    ///
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.lock("a".."b", LockMode::Exclusive).wait()?;
+    /// let before = transaction.get("a").wait()?;
+    /// transaction.put("a", "…").wait()?;
+    /// transaction.commit().wait()?;
+    /// assert_eq!(before, None);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn lock<R: KeyRange>(
         &mut self,
         range: R,
@@ -172,7 +219,7 @@ impl Transaction {
 
     /// The same, for so long at most. Where it has to wait, a thread keeps the time.
     ///
-    /// Errors: `TimedOut` besides.
+    /// Errors: `TimedOut` besides those of [`lock`](Self::lock). [`Store::lock_within`] has an example.
     pub fn lock_within<R: KeyRange>(
         &mut self,
         range: R,
@@ -188,7 +235,8 @@ impl Transaction {
         })
     }
 
-    /// The same, without waiting for locks of others: says whether there were none in the way.
+    /// The same, without waiting for locks of others: says whether there were none in the way. Errors:
+    /// those of [`lock`](Self::lock). [`Store::try_lock`] has an example.
     pub fn try_lock<R: KeyRange>(
         &mut self,
         range: R,

@@ -6,6 +6,14 @@ macro_rules! reading_methods {
         /// The value of a key, or `None`. Cached: one descent and one copy; else one read a level
         /// that is not in memory. Errors: `InvalidArgument` for a key of more than 32 KiB;
         /// `Corrupt`; `Io`; `OperatorMissing`; `BrokenReference`.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("k", "value").wait()?;
+        /// assert_eq!(store.get("k").wait()?.unwrap(), "value");
+        /// assert!(store.get("other").wait()?.is_none());
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn get<K: AsRef<[u8]> + Send>(
             &self,
             key: K,
@@ -92,7 +100,20 @@ macro_rules! reading_methods {
 
         /// A reader of the value of a key, as it is now, whatever is written later; `None` if the key
         /// has none. It reads a value of any size in bounded memory, from the beginning or from any
-        /// place on: see [`ValueReader`](crate::ValueReader).
+        /// place on: see [`ValueReader`](crate::ValueReader). Costs a descent; errors: those of
+        /// [`get`](Self::get).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// use std::io::Read;
+        ///
+        /// store.put("film", vec![7; 100_000]).wait()?;
+        /// let mut start = [0; 4];
+        /// let mut reader = store.value_reader("film").wait()?.expect("it was just put");
+        /// reader.read_exact(&mut start)?;
+        /// assert_eq!(start, [7; 4]);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
         pub fn value_reader<K: AsRef<[u8]> + Send>(
             &self,
             key: K,
@@ -109,6 +130,13 @@ macro_rules! reading_methods {
 
         /// The length of the value of a key in bytes, without reading a large value; `None` if there is
         /// none. Costs a descent. Errors: those of [`get`](Self::get).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("film", vec![7; 100_000]).wait()?;
+        /// assert_eq!(store.value_length("film").wait()?, Some(100_000));
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn value_length<K: AsRef<[u8]> + Send>(
             &self,
             key: K,
@@ -122,6 +150,13 @@ macro_rules! reading_methods {
 
         /// Whether a key has a value. Costs a descent, and allocates nothing. Errors: those of
         /// [`get`](Self::get).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("k", "").wait()?;
+        /// assert!(store.contains_key("k").wait()?);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn contains_key<K: AsRef<[u8]> + Send>(
             &self,
             key: K,
@@ -133,31 +168,88 @@ macro_rules! reading_methods {
             )
         }
 
-        /// The entries of a range of keys, from both ends; nothing is read before the first is asked
-        /// for. What is a range, and of what: see [`KeyRange`](crate::KeyRange).
+        /// The entries of a range of keys, from both ends. What is a range, and of what: see
+        /// [`KeyRange`](crate::KeyRange); one that ends before it begins is empty.
+        ///
+        /// Copies the bounds, and reads nothing before the first entry is asked for. Errors come in the
+        /// place of entries: those of [`get`](Self::get).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// for key in ["a", "b", "c"] {
+        ///     store.put(key, "…").wait()?;
+        /// }
+        /// let mut keys = Vec::new();
+        /// for entry in store.range("a".."c").rev() {
+        ///     let (key, _value) = entry?;
+        ///     keys.push(key);
+        /// }
+        /// assert_eq!(keys, [b"b", b"a"]);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn range(&self, range: impl $crate::store::KeyRange) -> $crate::store::Range<$life> {
             let (low, high) = range.to_bounds();
             self.reader.range(low, high)
         }
 
         /// All entries, from both ends. As [`range`](Self::range) of everything.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("k", "v").wait()?;
+        /// for entry in store.iter() {
+        ///     assert_eq!(entry?.1, "v");
+        /// }
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn iter(&self) -> $crate::store::Range<$life> {
             self.reader
                 .range(std::ops::Bound::Unbounded, std::ops::Bound::Unbounded)
         }
 
         /// The entries whose keys begin with a prefix, from both ends. To count them or to delete
-        /// them, there is [`Prefix`](crate::Prefix).
+        /// them, there is [`Prefix`](crate::Prefix). Cost and errors: those of [`range`](Self::range).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// for key in ["fruit/apple", "fruit/pear", "root/carrot"] {
+        ///     store.put(key, "…").wait()?;
+        /// }
+        /// assert_eq!(store.prefix("fruit/").count(), 2);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn prefix(&self, prefix: impl AsRef<[u8]>) -> $crate::store::Range<$life> {
             self.range($crate::store::Prefix(prefix))
         }
 
-        /// A cursor over all entries, to seek and to step both ways. It stands nowhere yet.
+        /// A cursor over all entries, to seek and to step both ways. It stands nowhere yet, and
+        /// nothing is read before it is moved.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("b", "…").wait()?;
+        /// let mut cursor = store.cursor();
+        /// assert!(cursor.seek("a").wait()?);
+        /// assert_eq!(cursor.key(), Some(&b"b"[..]));
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn cursor(&self) -> $crate::store::Cursor<$life> {
             self.cursor_in(..)
         }
 
-        /// A cursor that does not leave a range of keys.
+        /// A cursor that does not leave a range of keys: past either end of it there is nothing. It
+        /// stands nowhere yet, and nothing is read before it is moved.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// for key in ["a", "b", "c"] {
+        ///     store.put(key, "…").wait()?;
+        /// }
+        /// let mut cursor = store.cursor_in(.."c");
+        /// assert!(cursor.last().wait()?);
+        /// assert_eq!(cursor.key(), Some(&b"b"[..]));
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn cursor_in(&self, range: impl $crate::store::KeyRange) -> $crate::store::Cursor<$life> {
             let (low, high) = range.to_bounds();
             self.reader.cursor(low, high)
@@ -165,7 +257,7 @@ macro_rules! reading_methods {
 
         /// What comes next in the keys, up to and with a separator, each once, in order: the names in
         /// a directory, where keys are paths. Costs a descent for each, whatever is below it; no
-        /// value is read.
+        /// value is read. Errors come in the place of names: `Corrupt`; `Io`.
         ///
         /// ```
         /// # let store = thunderhead::Store::in_memory()?;
@@ -185,6 +277,15 @@ macro_rules! reading_methods {
 
         /// The entry with the smallest key, or `None` if there is none. Costs a descent. Errors: those
         /// of [`get`](Self::get).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("a", "1").wait()?;
+        /// store.put("b", "2").wait()?;
+        /// let (key, _value) = store.first().wait()?.expect("there are two");
+        /// assert_eq!(key, b"a");
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn first(
             &self,
         ) -> $crate::store::Operation<
@@ -196,6 +297,15 @@ macro_rules! reading_methods {
 
         /// The entry with the greatest key, or `None` if there is none. Costs a descent. Errors: those
         /// of [`get`](Self::get).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("a", "1").wait()?;
+        /// store.put("b", "2").wait()?;
+        /// let (key, _value) = store.last().wait()?.expect("there are two");
+        /// assert_eq!(key, b"b");
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn last(
             &self,
         ) -> $crate::store::Operation<
@@ -207,8 +317,16 @@ macro_rules! reading_methods {
 
         /// The exact number of entries. Where operations are pending whose effect on it is unknown,
         /// the first call after them finds out, once for each: it merges them with their leaves,
-        /// which are read if they are not in memory. Calls after that take O(log n), and as much
-        /// as that for each operation that no checkpoint has taken into the tree yet.
+        /// which are read if they are not in memory. Calls after that take O(log n), and as much as
+        /// that for each operation that no checkpoint has taken into the tree yet. Errors:
+        /// `Corrupt`; `Io`.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("k", "v").wait()?;
+        /// assert_eq!(store.len().wait()?, 1);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn len(
             &self,
         ) -> $crate::store::Operation<
@@ -222,6 +340,12 @@ macro_rules! reading_methods {
 
         /// Whether there are no entries. Costs a descent, and looks at what is pending before the first
         /// entry. Errors: `Corrupt`; `Io`.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// assert!(store.is_empty().wait()?);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn is_empty(
             &self,
         ) -> $crate::store::Operation<
@@ -255,7 +379,7 @@ macro_rules! reading_methods {
         /// Between which bounds the number of entries of a range lies, and the bytes that they take.
         /// O(log n) always: it reads the pages on the way to the two ends of the range and looks at
         /// no more than a thousand keys of each journal in memory. Where nothing is pending, the
-        /// number is exact.
+        /// number is exact. Errors: `Corrupt`; `Io`.
         ///
         /// ```
         /// # let store = thunderhead::Store::in_memory()?;
@@ -275,8 +399,8 @@ macro_rules! reading_methods {
             $crate::store::Operation::new(async move { self.reader.estimate(low, high).await })
         }
 
-        /// The entry that has exactly `rank` entries before it; `None` if there are no more than `rank`.
-        /// O(log n) where nothing is pending; see [`len`](Self::len). Errors: those of
+        /// The entry that has exactly `rank` entries before it; `None` if there are no more than
+        /// `rank`. O(log n) where nothing is pending; see [`len`](Self::len). Errors: those of
         /// [`get`](Self::get).
         ///
         /// ```
@@ -302,12 +426,21 @@ macro_rules! reading_methods {
 }
 
 /// The methods that transactions and batches have in common: for a type with fields `writes` and
-/// `durability` and a method `spill_if_large`.
+/// `durability` and a method `spill_if_large`. The argument, for the examples, makes one of a `store`.
 macro_rules! writing_methods {
-    () => {
+    ($begin:literal) => {
         /// Puts a value. One that is too large for a leaf is written to the disk right away; others
         /// cost a copy. Errors: `InvalidArgument` for a key of more than 32 KiB or a value of more
         /// than 1 TiB; `StorageFull`; `ReadOnly`; `Closed`; `Poisoned`; `Io`.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        #[doc = concat!("let mut writes = ", $begin, ";")]
+        /// writes.put("k", "v").wait()?;
+        /// writes.commit().wait()?;
+        /// assert_eq!(store.get("k").wait()?.unwrap(), "v");
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
             &mut self,
             key: K,
@@ -323,6 +456,15 @@ macro_rules! writing_methods {
 
         /// Puts a value of a known length, in bytes, that a function fills in place; it is given zeros.
         /// If the function panics, nothing has changed. Errors: those of [`put`](Self::put).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        #[doc = concat!("let mut writes = ", $begin, ";")]
+        /// writes.put_reserved("k", 8, |value| value.copy_from_slice(&7u64.to_be_bytes())).wait()?;
+        /// writes.commit().wait()?;
+        /// assert_eq!(store.get("k").wait()?.unwrap(), 7u64.to_be_bytes());
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn put_reserved<K: AsRef<[u8]> + Send>(
             &mut self,
             key: K,
@@ -336,8 +478,19 @@ macro_rules! writing_methods {
             })
         }
 
-        /// Makes a key stand for another one: see [`Store::put_reference`](crate::Store::put_reference).
-        /// In a view, both are keys of the view.
+        /// Makes a key stand for another one: see
+        /// [`Store::put_reference`](crate::Store::put_reference). In a view, both are keys of the
+        /// view. Cost and errors: those of [`put`](Self::put).
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        #[doc = concat!("let mut writes = ", $begin, ";")]
+        /// writes.put("2026/report", "words").wait()?;
+        /// writes.put_reference("newest", "2026/report").wait()?;
+        /// writes.commit().wait()?;
+        /// assert_eq!(store.get("newest").wait()?.unwrap(), "words");
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn put_reference<K: AsRef<[u8]> + Send, T: AsRef<[u8]> + Send>(
             &mut self,
             key: K,
@@ -351,8 +504,22 @@ macro_rules! writing_methods {
             })
         }
 
-        /// A writer of a value whose length need not be known, in bounded memory. The value is among
-        /// these writes once it is [finished](crate::ValueWriter::finish).
+        /// A writer of a value whose length need not be known, in bounded memory. The value is
+        /// among these writes once it is [finished](crate::ValueWriter::finish). Takes nothing from
+        /// the disk yet. Errors: `InvalidArgument` for a key of more than 32 KiB; `ReadOnly`;
+        /// `StorageFull`; `Closed`; `Poisoned`.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        #[doc = concat!("let mut writes = ", $begin, ";")]
+        /// let mut writer = writes.value_writer("film")?;
+        /// writer.write(b"first, ").wait()?;
+        /// writer.write(b"second").wait()?;
+        /// writer.finish().wait()?;
+        /// writes.commit().wait()?;
+        /// assert_eq!(store.get("film").wait()?.unwrap(), "first, second");
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn value_writer(
             &mut self,
             key: impl AsRef<[u8]>,
@@ -360,8 +527,18 @@ macro_rules! writing_methods {
             $crate::store::ValueWriter::begin(self, key.as_ref())
         }
 
-        /// Deletes a key. No error if there is none. Errors: those of [`put`](Self::put); a full disk is
-        /// no reason.
+        /// Deletes a key. No error if there is none; does not look whether there is. Errors: those
+        /// of [`put`](Self::put); a full disk is no reason.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("k", "v").wait()?;
+        #[doc = concat!("let mut writes = ", $begin, ";")]
+        /// writes.delete("k").wait()?;
+        /// writes.commit().wait()?;
+        /// assert!(!store.contains_key("k").wait()?);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn delete<K: AsRef<[u8]> + Send>(
             &mut self,
             key: K,
@@ -376,6 +553,17 @@ macro_rules! writing_methods {
 
         /// Deletes all keys of a range. O(1) here; the store does the work in the background. Errors:
         /// those of [`put`](Self::put); a full disk is no reason.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        /// store.put("2025/old", "…").wait()?;
+        /// store.put("2026/new", "…").wait()?;
+        #[doc = concat!("let mut writes = ", $begin, ";")]
+        /// writes.delete_range(.."2026/").wait()?;
+        /// writes.commit().wait()?;
+        /// assert_eq!(store.len().wait()?, 1);
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn delete_range(
             &mut self,
             range: impl $crate::store::KeyRange,
@@ -388,9 +576,10 @@ macro_rules! writing_methods {
             })
         }
 
-        /// Merges an operand into the value of a key, by an operator that was registered. Does not look
-        /// what there is. Errors: those of [`put`](Self::put); `InvalidArgument` for an operand of more
-        /// than 64 KiB; `OperatorMissing`.
+        /// Merges an operand into the value of a key, by an operator that was registered. Does not
+        /// look what there is. Errors: those of [`put`](Self::put); `InvalidArgument` for an
+        /// operand of more than 64 KiB; `OperatorMissing`. See
+        /// [`MergeOperator`](crate::MergeOperator), which has an example.
         pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
             &mut self,
             key: K,
@@ -405,7 +594,17 @@ macro_rules! writing_methods {
             })
         }
 
-        /// What the commit will be if nobody says otherwise: see [`Durability`](crate::Durability).
+        /// What the commit waits for: see [`Durability`](crate::Durability). Otherwise it is that
+        /// of the store.
+        ///
+        /// ```
+        /// # let store = thunderhead::Store::in_memory()?;
+        #[doc = concat!("let mut writes = ", $begin, ";")]
+        /// writes.set_durability(thunderhead::Durability::Buffered);
+        /// writes.put("k", "v").wait()?;
+        /// writes.commit().wait()?;
+        /// # Ok::<(), thunderhead::Error>(())
+        /// ```
         pub fn set_durability(&mut self, durability: $crate::store::Durability) {
             self.durability = durability;
         }

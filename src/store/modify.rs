@@ -19,11 +19,28 @@ use super::value::{Entry, Value};
 use crate::error::{Error, Result};
 
 /// What [`Store::compare_exchange`] gives: `Err` has what was there instead.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// assert_eq!(store.compare_exchange("k", None, Some(b"1")).wait()?, Ok(()));
+/// let found = store.compare_exchange("k", None, Some(b"2")).wait()?.unwrap_err();
+/// assert_eq!(found.unwrap(), "1");
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub type Exchanged = std::result::Result<(), Option<Value>>;
 
 impl Transaction {
     /// Puts a value and gives the one before, as `BTreeMap::insert` does. [`put`](Self::put) is
-    /// cheaper: it does not look.
+    /// cheaper: it does not look. Costs a `get` and a `put`; errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// assert_eq!(transaction.insert("k", "1").wait()?, None);
+    /// assert_eq!(transaction.insert("k", "2").wait()?.unwrap(), "1");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn insert<K: AsRef<[u8]> + Send + Sync, V: AsRef<[u8]> + Send>(
         &mut self,
         key: K,
@@ -36,7 +53,18 @@ impl Transaction {
         })
     }
 
-    /// Deletes a key and gives the value that it had, as `BTreeMap::remove` does.
+    /// Deletes a key and gives the value that it had, as `BTreeMap::remove` does. Costs a `get`, and a
+    /// `delete` where there is one; errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("k", "v").wait()?;
+    /// assert_eq!(transaction.remove("k").wait()?.unwrap(), "v");
+    /// assert_eq!(transaction.remove("k").wait()?, None);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn remove<K: AsRef<[u8]> + Send + Sync>(
         &mut self,
         key: K,
@@ -51,6 +79,16 @@ impl Transaction {
     }
 
     /// Puts a value unless the key has one; gives that one, or `None` if there was none.
+    /// Costs a `get`, and a `put` where there is none; errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// assert_eq!(transaction.put_if_absent("k", "first").wait()?, None);
+    /// assert_eq!(transaction.put_if_absent("k", "second").wait()?.unwrap(), "first");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn put_if_absent<K: AsRef<[u8]> + Send + Sync, V: AsRef<[u8]> + Send>(
         &mut self,
         key: K,
@@ -66,7 +104,16 @@ impl Transaction {
     }
 
     /// Replaces the value of a key if it is what one expects, `None` meaning none; gives what it is
-    /// otherwise.
+    /// otherwise, which is no error. `new` may be none, too: then the key is deleted. Costs a `get`
+    /// and a `put`; errors: those of [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// assert!(transaction.compare_exchange("k", None, Some(b"1")).wait()?.is_ok());
+    /// assert!(transaction.compare_exchange("k", Some(b"0"), None).wait()?.is_err());
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn compare_exchange<'o, K: AsRef<[u8]> + Send + Sync + 'o>(
         &'o mut self,
         key: K,
@@ -88,7 +135,17 @@ impl Transaction {
     }
 
     /// Makes a new value of the old one; `None` is no value. Gives the new one. If the function
-    /// panics, nothing has changed.
+    /// panics, nothing has changed. Costs a `get` and a `put`, and both values in memory; errors:
+    /// those of [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// let longer = |old: Option<&[u8]>| Some([old.unwrap_or_default(), b"+"].concat());
+    /// transaction.update("k", longer).wait()?;
+    /// assert_eq!(transaction.update("k", longer).wait()?.unwrap(), "++");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn update<K: AsRef<[u8]> + Send + Sync>(
         &mut self,
         key: K,
@@ -106,7 +163,20 @@ impl Transaction {
         })
     }
 
-    /// Takes the entry with the smallest key out.
+    /// Takes the entry with the smallest key out; `None` if there is none. Costs a descent and a
+    /// `delete`. What it reads is the way to the entry, so two at the same time conflict. Errors:
+    /// those of [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("a", "1").wait()?;
+    /// transaction.put("b", "2").wait()?;
+    /// let (key, _value) = transaction.pop_first().wait()?.expect("there are two");
+    /// assert_eq!(key, b"a");
+    /// assert_eq!(transaction.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn pop_first(
         &mut self,
     ) -> Operation<impl Future<Output = Result<Option<Entry>>> + Send + use<'_>> {
@@ -119,7 +189,20 @@ impl Transaction {
         })
     }
 
-    /// Takes the entry with the greatest key out.
+    /// Takes the entry with the greatest key out; `None` if there is none. Costs a descent and a
+    /// `delete`. What it reads is the way to the entry, so two at the same time conflict. Errors:
+    /// those of [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("a", "1").wait()?;
+    /// transaction.put("b", "2").wait()?;
+    /// let (key, _value) = transaction.pop_last().wait()?.expect("there are two");
+    /// assert_eq!(key, b"b");
+    /// assert_eq!(transaction.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn pop_last(
         &mut self,
     ) -> Operation<impl Future<Output = Result<Option<Entry>>> + Send + use<'_>> {
@@ -133,7 +216,21 @@ impl Transaction {
     }
 
     /// Deletes the entries of a range for which the function says `false`; gives their number.
-    /// Memory: one entry, besides the transaction's own.
+    /// Costs reading the range, large values too, and
+    /// a `delete` for each that goes. Memory: one entry, besides the transaction's own. If the function
+    /// panics, those before are deleted. Errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// for (key, value) in [("a", "keep"), ("b", "drop"), ("c", "keep")] {
+    ///     transaction.put(key, value).wait()?;
+    /// }
+    /// assert_eq!(transaction.retain_in(.., |_, value| value == b"keep").wait()?, 1);
+    /// assert_eq!(transaction.len().wait()?, 2);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn retain_in(
         &mut self,
         range: impl KeyRange,
@@ -150,7 +247,22 @@ impl Transaction {
     }
 
     /// Takes the entries out of a range for which the function says `true`, one whenever one is
-    /// asked for. Entries that were not asked for stay.
+    /// asked for. Entries that were not asked for stay. Costs reading the range as far as it is
+    /// asked for. Errors come in the place of entries: those of [`get`](Self::get) and
+    /// [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// for (key, value) in [("a", "1"), ("b", "2"), ("c", "2")] {
+    ///     transaction.put(key, value).wait()?;
+    /// }
+    /// let mut taken = transaction.extract_if(.., |_, value| value == b"2");
+    /// assert_eq!(taken.next().transpose()?.unwrap().0, b"b");
+    /// drop(taken);
+    /// assert_eq!(transaction.len().wait()?, 2);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn extract_if<F: FnMut(&[u8], &[u8]) -> bool>(
         &mut self,
         range: impl KeyRange,
@@ -169,7 +281,18 @@ impl Transaction {
 
     /// Puts a value under a key that is greater than all there are, as when loading what is sorted
     /// already. Only the first call, and one after other writes, looks what there is. Errors:
-    /// `InvalidArgument` if the key is not greater.
+    /// `InvalidArgument` if the key is not greater; those of [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin_alone().wait()?;
+    /// for number in 0..1000u32 {
+    ///     transaction.append(number.to_be_bytes(), "…").wait()?;
+    /// }
+    /// assert!(transaction.append(7u32.to_be_bytes(), "…").wait().is_err());
+    /// transaction.commit().wait()?;
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn append<K: AsRef<[u8]> + Send + Sync, V: AsRef<[u8]> + Send>(
         &mut self,
         key: K,
@@ -195,6 +318,17 @@ impl Transaction {
 
 /// Takes entries out of a range: see [`Transaction::extract_if`]. An [`Iterator`] that waits;
 /// [`next_entry`](Self::next_entry) can be awaited.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// let mut transaction = store.begin().wait()?;
+/// transaction.put("a", "1").wait()?;
+/// let mut taken = transaction.extract_if(.., |_, _| true);
+/// let (key, value) = taken.next_entry().wait()?.expect("there is one");
+/// assert_eq!(key, b"a");
+/// assert_eq!(value, "1");
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[must_use = "nothing is taken before it is asked for"]
 pub struct Extract<'t, F> {
     transaction: &'t mut Transaction,
@@ -207,7 +341,8 @@ pub struct Extract<'t, F> {
 }
 
 impl<F: FnMut(&[u8], &[u8]) -> bool> Extract<'_, F> {
-    /// Takes the next entry that the function chooses.
+    /// Takes the next entry that the function chooses; `None` when there is none left. Errors: those of
+    /// [`Transaction::extract_if`], which has an example at [`Extract`].
     pub fn next_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
         Operation::new(self.take_next(|key, value| {
             let value = Value::new(Bytes::copy_from_slice(value));
@@ -257,7 +392,15 @@ impl<F: FnMut(&[u8], &[u8]) -> bool> Iterator for Extract<'_, F> {
 /// durability. If nothing changes, nothing is committed.
 impl Store {
     /// Puts a value and gives the one before, as `BTreeMap::insert` does. [`put`](Self::put) is
-    /// cheaper: it does not look.
+    /// cheaper: it does not look. Costs a `get` and a commit; errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// assert_eq!(store.insert("k", "1").wait()?, None);
+    /// assert_eq!(store.insert("k", "2").wait()?.unwrap(), "1");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn insert<K: AsRef<[u8]> + Send + Sync, V: AsRef<[u8]> + Send>(
         &self,
         key: K,
@@ -271,7 +414,17 @@ impl Store {
     }
 
     /// Deletes a key and gives the value that it had, as `BTreeMap::remove` does.
-    /// [`delete`](Self::delete) is cheaper: it does not look.
+    /// [`delete`](Self::delete) is cheaper: it does not look. Costs a `get`, and a
+    /// commit where there is one; errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "v").wait()?;
+    /// assert_eq!(store.remove("k").wait()?.unwrap(), "v");
+    /// assert_eq!(store.remove("k").wait()?, None);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn remove<K: AsRef<[u8]> + Send + Sync>(
         &self,
         key: K,
@@ -284,6 +437,8 @@ impl Store {
     }
 
     /// Puts a value unless the key has one; gives that one, or `None` if there was none.
+    /// Costs a `get`, and a commit where there is none; errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
     ///
     /// ```
     /// # let store = thunderhead::Store::in_memory()?;
@@ -304,7 +459,8 @@ impl Store {
     }
 
     /// Replaces the value of a key if it is what one expects, `None` meaning none; gives what it is
-    /// otherwise.
+    /// otherwise, which is no error. `new` may be none, too: then the key is deleted. Costs a `get`
+    /// and a commit; errors: those of [`get`](Self::get) and [`put`](Self::put).
     ///
     /// ```
     /// # let store = thunderhead::Store::in_memory()?;
@@ -330,6 +486,8 @@ impl Store {
 
     /// Makes a new value of the old one; `None` is no value. Gives the new one. If the function
     /// panics, nothing has changed. It is asked again when another commit changed the key meanwhile.
+    /// Costs a `get` and a commit for each time; errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
     ///
     /// ```
     /// # let store = thunderhead::Store::in_memory()?;
@@ -355,7 +513,18 @@ impl Store {
         })
     }
 
-    /// Takes the entry with the smallest key out.
+    /// Takes the entry with the smallest key out; `None` if there is none. Costs a descent and a
+    /// commit. Errors: those of [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("a", "1").wait()?;
+    /// store.put("b", "2").wait()?;
+    /// let (key, _value) = store.pop_first().wait()?.expect("there are two");
+    /// assert_eq!(key, b"a");
+    /// assert_eq!(store.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn pop_first(
         &self,
     ) -> Operation<impl Future<Output = Result<Option<Entry>>> + Send + use<'_>> {
@@ -365,7 +534,18 @@ impl Store {
         })
     }
 
-    /// Takes the entry with the greatest key out.
+    /// Takes the entry with the greatest key out; `None` if there is none. Costs a descent and a
+    /// commit. Errors: those of [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("a", "1").wait()?;
+    /// store.put("b", "2").wait()?;
+    /// let (key, _value) = store.pop_last().wait()?.expect("there are two");
+    /// assert_eq!(key, b"b");
+    /// assert_eq!(store.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn pop_last(
         &self,
     ) -> Operation<impl Future<Output = Result<Option<Entry>>> + Send + use<'_>> {
@@ -376,7 +556,19 @@ impl Store {
     }
 
     /// Deletes the entries of a range for which the function says `false`; gives their number. All
-    /// others who commit wait meanwhile, so that the function is asked once an entry.
+    /// others who commit wait meanwhile, so that the function is asked once an entry. If it panics,
+    /// nothing has changed. Costs reading the range, large values too, and a commit. Errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for (key, value) in [("a", "keep"), ("b", "drop"), ("c", "keep")] {
+    ///     store.put(key, value).wait()?;
+    /// }
+    /// assert_eq!(store.retain_in(.., |_, value| value == b"keep").wait()?, 1);
+    /// assert_eq!(store.len().wait()?, 2);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn retain_in(
         &self,
         range: impl KeyRange + Send,
@@ -392,7 +584,20 @@ impl Store {
 
     /// Takes the entries out of a range for which the function says `true`. Memory: all that it
     /// gives; a transaction's [`extract_if`](Transaction::extract_if) gives them one by one. All others
-    /// who commit wait meanwhile, so that the function is asked once an entry.
+    /// who commit wait meanwhile, so that the function is asked once an entry. If it panics, nothing
+    /// has changed. Costs reading the range, large values too, and a commit. Errors: those of
+    /// [`get`](Self::get) and [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for (key, value) in [("a", "1"), ("b", "2"), ("c", "2")] {
+    ///     store.put(key, value).wait()?;
+    /// }
+    /// let taken = store.extract_if(.., |_, value| value == b"2").wait()?;
+    /// assert_eq!(taken.len(), 2);
+    /// assert_eq!(store.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn extract_if(
         &self,
         range: impl KeyRange + Send,

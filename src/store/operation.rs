@@ -36,6 +36,12 @@ impl<F: Future> Operation<F> {
 
     /// Does the work on this thread, and blocks it until it is done. Not for code that runs on an
     /// asynchronous executor: there, `.await` it.
+    ///
+    /// ```
+    /// let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "v").wait()?;
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     #[inline]
     pub fn wait(self) -> F::Output {
         block_on(self.future)

@@ -45,7 +45,17 @@ pub struct Savepoint<'t> {
 
 impl Savepoint<'_> {
     /// What was written since the savepoint stays with the transaction, or with the savepoint that
-    /// this one is in.
+    /// this one is in. Free.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// let mut part = transaction.savepoint();
+    /// part.put("k", "v").wait()?;
+    /// part.keep();
+    /// assert_eq!(transaction.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn keep(mut self) {
         self.kept = true;
     }
@@ -53,6 +63,18 @@ impl Savepoint<'_> {
     /// Undoes what was written since the savepoint, which stays where it is. Costs nothing in
     /// proportion to what is undone but freeing values that went to the disk; what is read next is
     /// indexed anew. Errors: `InvalidArgument` if the transaction went to the disk meanwhile.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// let mut part = transaction.savepoint();
+    /// part.put("k", "v").wait()?;
+    /// part.roll_back()?;
+    /// part.put("l", "w").wait()?;
+    /// part.keep();
+    /// assert!(!transaction.contains_key("k").wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn roll_back(&mut self) -> Result<()> {
         self.transaction.writes.roll_back(&self.mark)
     }
@@ -89,6 +111,17 @@ impl fmt::Debug for Savepoint<'_> {
 
 impl Transaction {
     /// A place to come back to: what is written through it can be undone by itself. O(1).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("a", "1").wait()?;
+    /// let mut part = transaction.savepoint();
+    /// part.put("b", "2").wait()?;
+    /// drop(part);
+    /// assert_eq!(transaction.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn savepoint(&mut self) -> Savepoint<'_> {
         let mark = self.writes.mark();
         Savepoint {

@@ -25,10 +25,21 @@ use crate::space::Urgency;
 use crate::transaction::locks::{Owner, Wanted};
 
 impl Store {
-    /// Puts a value, as a commit of its own; gives its sequence.
+    /// Puts a value, as a commit of its own; gives its sequence. Costs a write to the log, and the
+    /// share of a sync that the [durability](crate::Durability) asks for; nothing is read. A value
+    /// that is too large for a leaf is written out of the tree.
     ///
     /// Errors: `InvalidArgument` for a key of more than 32 KiB or a value of more than 1 TiB;
     /// `StorageFull`; `ReadOnly`; `Closed`; `Poisoned` after a failed sync; `Io`.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let first = store.put("k", "v").wait()?;
+    /// let second = store.put("k", "w").wait()?;
+    /// assert!(first < second);
+    /// assert_eq!(store.get("k").wait()?.unwrap(), "w");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn put<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
         &self,
         key: K,
@@ -37,8 +48,16 @@ impl Store {
         Operation::new(async move { self.put_single(key.as_ref(), value.as_ref()).await })
     }
 
-    /// Puts a value of a known length, in bytes, that a function fills in place, as a commit of its own.
-    /// It is given zeros; if it panics, nothing has changed. Errors: those of [`put`](Self::put).
+    /// Puts a value of a known length, in bytes, that a function fills in place, as a commit of its
+    /// own. It is given zeros; if it panics, nothing has changed. Cost and errors: those of
+    /// [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put_reserved("k", 8, |value| value.copy_from_slice(&7u64.to_be_bytes())).wait()?;
+    /// assert_eq!(store.get("k").wait()?.unwrap(), 7u64.to_be_bytes());
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn put_reserved<K: AsRef<[u8]> + Send>(
         &self,
         key: K,
@@ -99,8 +118,17 @@ impl Store {
         })
     }
 
-    /// Deletes a key, as a commit of its own. No error if there is none. Does not look whether there is.
-    /// Errors: those of [`put`](Self::put); a full disk is no reason.
+    /// Deletes a key, as a commit of its own. No error if there is none. Does not look whether
+    /// there is. Costs a [`put`](Self::put), and has its errors; a full disk is no reason.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "v").wait()?;
+    /// store.delete("k").wait()?;
+    /// store.delete("never there").wait()?;
+    /// assert!(store.is_empty().wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn delete<K: AsRef<[u8]> + Send>(
         &self,
         key: K,
@@ -138,18 +166,43 @@ impl Store {
 
     /// Merges an operand into the value of a key, as a commit of its own: see
     /// [`MergeOperator`](crate::MergeOperator). Does not look what there is. Errors: those of
-    /// [`put`](Self::put); `InvalidArgument` for an operand of more than 64 KiB; `OperatorMissing` if the
-    /// operator is not registered with [`Options::merge_operator`](crate::Options::merge_operator).
+    /// [`put`](Self::put); `InvalidArgument` for an operand of more than 64 KiB; `OperatorMissing`
+    /// if the operator is not registered with
+    /// [`Options::merge_operator`](crate::Options::merge_operator).
     ///
     /// Operands are merged into small values whenever these are written anyway. Into one that is too
     /// large for a leaf they are merged in the background, which reads it and writes it anew, when they
     /// have a quarter of its length, or 1 MiB, but not before they have 64 KiB.
     ///
-    /// Over a [reference](Self::put_reference), whose value may be another one tomorrow, and over a value
-    /// of more than 1 GiB they stay operands. What the operator makes of all operands of such a key must
-    /// have less than 16 MiB, and fit a segment: beyond that the store's maintenance, and with it whoever
-    /// writes, gets errors (`InvalidArgument`). What was committed can be read all the same, after a
-    /// reopening, too; but the store takes only little more.
+    /// Over a [reference](Self::put_reference), whose value may be another one tomorrow, and over a
+    /// value of more than 1 GiB they stay operands. What the operator makes of all operands of such
+    /// a key must have less than 16 MiB, and fit a segment: beyond that the store's maintenance,
+    /// and with it whoever writes, gets errors (`InvalidArgument`). What was committed can be read
+    /// all the same, after a reopening, too; but the store takes only little more.
+    ///
+    /// ```
+    /// use thunderhead::{MergeOperator, Options, disk::MemoryDisk};
+    ///
+    /// struct Longest;
+    ///
+    /// impl MergeOperator for Longest {
+    ///     fn name(&self) -> &str {
+    ///         "longest"
+    ///     }
+    ///
+    ///     fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
+    ///         let existing = existing.unwrap_or_default();
+    ///         out.extend_from_slice(if existing.len() < operand.len() { operand } else { existing });
+    ///     }
+    /// }
+    ///
+    /// let store = Options::new().merge_operator(Longest).open_disk(MemoryDisk::new())?;
+    /// for word in ["a", "abc", "ab"] {
+    ///     store.merge("word", "longest", word).wait()?;
+    /// }
+    /// assert_eq!(store.get("word").wait()?.unwrap(), "abc");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn merge<K: AsRef<[u8]> + Send, V: AsRef<[u8]> + Send>(
         &self,
         key: K,

@@ -9,8 +9,8 @@ use crate::format::SequenceNumber;
 ///
 /// What it reaches is not reused while it lives: [`Store::stats`] says who holds how much. It also
 /// keeps in memory the commits that were there, and not yet in the tree, when it was taken: up to
-/// [`Options::journal_bytes`](crate::Options::journal_bytes), shared by all snapshots of the time. It ends
-/// with the process; open files are held while a snapshot lives.
+/// [`Options::journal_bytes`](crate::Options::journal_bytes), shared by all snapshots of the time.
+/// It ends with the process; open files are held while a snapshot lives.
 ///
 /// ```
 /// # let store = thunderhead::Store::in_memory()?;
@@ -26,7 +26,14 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The newest commit that the snapshot sees.
+    /// The newest commit that the snapshot sees. Free.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let snapshot = store.snapshot();
+    /// assert!(store.put("k", "v").wait()? > snapshot.sequence());
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn sequence(&self) -> SequenceNumber {
         self.reader
             .fixed
@@ -47,7 +54,15 @@ impl std::fmt::Debug for Snapshot {
 }
 
 impl Store {
-    /// The store as it is now. O(1).
+    /// The store as it is now. O(1), and waits for nobody. See [`Snapshot`].
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let before = store.snapshot();
+    /// store.put("k", "v").wait()?;
+    /// assert!(before.is_empty().wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             reader: self.reader.held(),

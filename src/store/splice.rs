@@ -66,6 +66,15 @@ impl Transaction {
     /// where they are touched in part, and a path of index pages. A gap is written. Errors:
     /// `InvalidArgument` if the value gets longer than 1 TiB; those of [`get`](Self::get) and
     /// [`put`](Self::put).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("k", "0123").wait()?;
+    /// transaction.write_at("k", 2, b"abc").wait()?;
+    /// assert_eq!(transaction.get("k").wait()?.unwrap(), "01abc");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn write_at<'o, K: AsRef<[u8]> + Send + 'o>(
         &'o mut self,
         key: K,
@@ -78,6 +87,15 @@ impl Transaction {
     /// Adds bytes to the end of a value; a key without one counts as one with an empty value. To put
     /// a key behind all others, there is [`append`](Self::append). Cost and errors: those of
     /// [`write_at`](Self::write_at).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.append_to("k", b"ab").wait()?;
+    /// transaction.append_to("k", b"cd").wait()?;
+    /// assert_eq!(transaction.get("k").wait()?.unwrap(), "abcd");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn append_to<'o, K: AsRef<[u8]> + Send + 'o>(
         &'o mut self,
         key: K,
@@ -88,6 +106,15 @@ impl Transaction {
 
     /// Cuts a value to a length; one that is as short already, or absent, stays as it is. Cost and
     /// errors: those of [`write_at`](Self::write_at).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("k", "0123").wait()?;
+    /// transaction.truncate("k", 1).wait()?;
+    /// assert_eq!(transaction.get("k").wait()?.unwrap(), "0");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn truncate<'o, K: AsRef<[u8]> + Send + 'o>(
         &'o mut self,
         key: K,
@@ -212,6 +239,15 @@ impl Store {
 
     /// Adds bytes to the end of a value: see [`Transaction::append_to`]. Gives the sequence of the
     /// commit.
+    /// Cost and errors: those of [`write_at`](Self::write_at).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.append_to("log", b"one, ").wait()?;
+    /// store.append_to("log", b"two").wait()?;
+    /// assert_eq!(store.get("log").wait()?.unwrap(), "one, two");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn append_to<'o, K: AsRef<[u8]> + Send + 'o>(
         &'o self,
         key: K,
@@ -227,6 +263,16 @@ impl Store {
     }
 
     /// Cuts a value to a length: see [`Transaction::truncate`]. Gives the sequence of the commit.
+    /// Cost and errors:
+    /// those of [`write_at`](Self::write_at).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "0123").wait()?;
+    /// store.truncate("k", 1).wait()?;
+    /// assert_eq!(store.get("k").wait()?.unwrap(), "0");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn truncate<'o, K: AsRef<[u8]> + Send + 'o>(
         &'o self,
         key: K,

@@ -79,7 +79,8 @@ pub struct Pin {
 impl Statistics {
     /// Bytes written to the disk for each byte that was committed; `None` before the first commit.
     /// What is committed and still in memory has been written to the log alone, so this is of some
-    /// meaning after many times [`journal_bytes`](crate::Options::journal_bytes).
+    /// meaning after many times [`journal_bytes`](crate::Options::journal_bytes). [`Store::stats`]
+    /// has an example, as for the others.
     pub fn write_amplification(&self) -> Option<f64> {
         let committed = self.committed_bytes;
         (committed > 0).then(|| self.disk.written_bytes as f64 / committed as f64)

@@ -120,6 +120,15 @@ impl Store {
 
 impl Snapshot {
     /// The same snapshot, narrowed to the keys that begin with a prefix, without it.
+    /// Costs the prefix, at each key. See [`Store::subtree`].
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("users/ann", "…").wait()?;
+    /// let users = store.snapshot().subtree("users/");
+    /// assert!(users.contains_key("ann").wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn subtree(&self, prefix: impl AsRef<[u8]>) -> Self {
         let mut view = self.clone();
         view.reader.base = self.reader.base.below(prefix.as_ref());
@@ -148,6 +157,16 @@ impl Transaction {
 impl Batch {
     /// The same batch, narrowed to the keys that begin with a prefix, without it, until the view is
     /// dropped.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut batch = store.batch();
+    /// batch.subtree("users/").put("ann", "…").wait()?;
+    /// batch.put("other", "…").wait()?;
+    /// batch.commit().wait()?;
+    /// assert!(store.contains_key("users/ann").wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn subtree(&mut self, prefix: impl AsRef<[u8]>) -> Subtree<'_, Self> {
         Subtree::new(self, prefix.as_ref())
     }
@@ -195,6 +214,17 @@ impl Narrow for Batch {
 
 /// A [`Transaction`] or a [`Batch`] that is narrowed to the keys with a prefix, until this is
 /// dropped. It is used as the thing itself.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// let mut transaction = store.begin().wait()?;
+/// let mut users = transaction.subtree("users/");
+/// users.put("ann", "…").wait()?;
+/// assert_eq!(users.first().wait()?.unwrap().0, b"ann");
+/// drop(users);
+/// assert_eq!(transaction.first().wait()?.unwrap().0, b"users/ann");
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub struct Subtree<'t, T: Narrow> {
     of: &'t mut T,
     before: Base,
@@ -237,6 +267,18 @@ impl<T: Narrow + fmt::Debug> fmt::Debug for Subtree<'_, T> {
 /// What comes next below a view, up to a separator, each once: see
 /// [`Store::components`]. An [`Iterator`] that waits;
 /// [`next_component`](Self::next_component) can be awaited.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// for path in ["etc/hosts", "etc/ssh", "home"] {
+///     store.put(path, "…").wait()?;
+/// }
+/// let mut names = store.components(b'/');
+/// assert_eq!(names.next_component().wait()?.unwrap(), b"etc/");
+/// assert_eq!(names.next_component().wait()?.unwrap(), b"home");
+/// assert_eq!(names.next_component().wait()?, None);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[must_use = "nothing is looked up before it is asked for"]
 pub struct Components<'r> {
     over: Layered,
@@ -271,6 +313,7 @@ impl Components<'_> {
 
     /// The next component: a key without the separator, or what keys have up to the first
     /// separator, that included. One descent, whatever there is below it.
+    /// Errors: `Corrupt`; `Io`.
     pub fn next_component(
         &mut self,
     ) -> Operation<impl Future<Output = Result<Option<Vec<u8>>>> + Send> {

@@ -537,7 +537,7 @@ pub(super) fn check_length(length: usize) -> Result<()> {
 impl Transaction {
     reading_methods!('_);
 
-    writing_methods!();
+    writing_methods!("store.begin().wait()?");
 
     /// Makes all of it take effect at once; gives the sequence of the commit. If nobody else
     /// committed since it began, validating it costs nothing; else about as much as looking up what
@@ -548,6 +548,20 @@ impl Transaction {
     ///
     /// Errors: `Conflict`, with [what was changed](Error::conflict): begin again; and those of
     /// [`Store::put`].
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use thunderhead::ErrorKind;
+    ///
+    /// let mut transaction = store.begin().wait()?;
+    /// let count = transaction.get("count").wait()?.map_or(0, |value| value[0]);
+    /// transaction.put("count", [count + 1]).wait()?;
+    /// // Somebody is faster.
+    /// store.put("count", [7]).wait()?;
+    /// let error = transaction.commit().wait().unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Conflict);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn commit(self) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
         Operation::new(async move {
             let mut transaction = self;
@@ -567,8 +581,21 @@ impl Transaction {
         })
     }
 
-    /// What the commit makes sure of. Default: [`Isolation::Serializable`]. A transaction that goes to
-    /// the disk before the commit is always validated as a serializable one.
+    /// What the commit makes sure of: see [`Isolation`]. Default: [`Isolation::Serializable`]. A
+    /// transaction that goes to the disk before the commit is always validated as a serializable
+    /// one.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.set_isolation(thunderhead::Isolation::Snapshot);
+    /// let other = transaction.get("other").wait()?;
+    /// transaction.put("k", other.unwrap_or_default()).wait()?;
+    /// store.put("other", "…").wait()?;
+    /// // It was only read.
+    /// transaction.commit().wait()?;
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn set_isolation(&mut self, isolation: Isolation) {
         self.isolation = isolation;
     }
@@ -729,7 +756,18 @@ impl std::fmt::Debug for Transaction {
 }
 
 impl Store {
-    /// Begins a transaction on what is committed by now. It waits for nobody.
+    /// Begins a transaction on what is committed by now. It waits for nobody, and reads nothing.
+    /// Errors: `ReadOnly`; `Closed`; `Poisoned`.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("k", "v").wait()?;
+    /// assert!(store.is_empty().wait()?);
+    /// transaction.commit().wait()?;
+    /// assert_eq!(store.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn begin(&self) -> Operation<impl Future<Output = Result<Transaction>> + Send + use<'_>> {
         Operation::new(async move {
             let core = &self.shared.core;
@@ -744,12 +782,25 @@ impl Store {
     }
 
     /// Begins a transaction that is alone: it waits until nobody else commits, and all who want to
-    /// commit wait until it is done; so it is never refused but for writing what others have locked, for
-    /// whom it cannot wait. For loading much data at once, of which
-    /// what comes in ascending order goes into the tree while it comes; and for what must not be tried
-    /// twice. First come, first served.
+    /// commit wait until it is done; so it is never refused but for writing what others have
+    /// locked, for whom it cannot wait. For loading much data at once, of which what comes in
+    /// ascending order goes into the tree while it comes; and for what must not be tried twice.
+    /// First come, first served.
     ///
     /// A task that holds it must not commit by other means and wait for that.
+    ///
+    /// Errors: those of [`begin`](Self::begin).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut transaction = store.begin_alone().wait()?;
+    /// for number in 0..1000u32 {
+    ///     transaction.put(number.to_be_bytes(), "…").wait()?;
+    /// }
+    /// transaction.commit().wait()?;
+    /// assert_eq!(store.len().wait()?, 1000);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn begin_alone(
         &self,
     ) -> Operation<impl Future<Output = Result<Transaction>> + Send + use<'_>> {

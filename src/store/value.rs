@@ -43,7 +43,8 @@ enum Names {
     KeyOutside,
 }
 
-/// Whether something is a value or a reference: see [`Store::put_reference`](crate::Store::put_reference).
+/// Whether something is a value or a reference: see
+/// [`Store::put_reference`](crate::Store::put_reference).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ValueKind<'v> {
@@ -111,12 +112,12 @@ impl Value {
         }
     }
 
-    /// The bytes, shared.
+    /// The bytes, shared: nothing is copied.
     pub fn into_bytes(self) -> Bytes {
         self.bytes
     }
 
-    /// The bytes, copied.
+    /// The bytes, copied. `Vec::from` takes them without a copy where nobody shares them.
     pub fn to_vec(&self) -> Vec<u8> {
         self.bytes.to_vec()
     }

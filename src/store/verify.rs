@@ -40,6 +40,24 @@ impl Store {
     ///
     /// Errors: those of a checkpoint. What is wrong with the store is no error but a
     /// [`Finding`](crate::inspect::Finding).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use std::ops::ControlFlow;
+    /// use thunderhead::inspect::Event;
+    ///
+    /// store.put("k", "v").wait()?;
+    /// let summary = store.verify(|event| {
+    ///     if let Event::Finding(finding) = event {
+    ///         println!("{finding}");
+    ///     }
+    ///     ControlFlow::Continue(())
+    /// });
+    /// let summary = summary.wait()?;
+    /// assert!(summary.is_sound());
+    /// assert_eq!(summary.user.entries, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn verify(
         &self,
         mut visit: impl FnMut(Event<'_>) -> ControlFlow<()> + Send,
@@ -110,7 +128,19 @@ pub fn verify_file(
     verify_disk(options.open(path)?, visit)
 }
 
-/// As [`verify_file`], for the store on any disk.
+/// As [`verify_file`], for the store on any disk that nobody else has open. Errors: `Corrupt` if
+/// there is no whole root record to begin with; `Io`; `Cancelled`.
+///
+/// ```
+/// use std::ops::ControlFlow;
+/// use thunderhead::{Options, disk::MemoryDisk, inspect};
+///
+/// let disk = MemoryDisk::new();
+/// Options::new().open_disk(disk.clone())?.close().wait()?;
+/// let summary = inspect::verify_disk(disk, |_| ControlFlow::Continue(()))?;
+/// assert!(summary.is_sound());
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub fn verify_disk(
     disk: impl DiskModel,
     mut visit: impl FnMut(Event<'_>) -> ControlFlow<()> + Send,

@@ -26,6 +26,35 @@ pub(crate) const OPERATOR_NAME_BYTES_MAX: usize = 255;
 ///
 /// If it panics while the store works in the background, the operands are kept as they are and
 /// tried again when the key is next read.
+///
+/// ```
+/// use thunderhead::{MergeOperator, Options, disk::MemoryDisk};
+///
+/// /// Adds numbers.
+/// struct Add;
+///
+/// fn number(bytes: &[u8]) -> u64 {
+///     bytes.try_into().map_or(0, u64::from_le_bytes)
+/// }
+///
+/// impl MergeOperator for Add {
+///     fn name(&self) -> &str {
+///         "add"
+///     }
+///
+///     fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
+///         let sum = existing.map_or(0, number) + number(operand);
+///         out.extend_from_slice(&sum.to_le_bytes());
+///     }
+/// }
+///
+/// let store = Options::new().merge_operator(Add).open_disk(MemoryDisk::new())?;
+/// for amount in [3u64, 4] {
+///     store.merge("visits", "add", amount.to_le_bytes()).wait()?;
+/// }
+/// assert_eq!(store.get_with("visits", number).wait()?, Some(7));
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub trait MergeOperator: Send + Sync + 'static {
     /// The name under which operands of this operator stand in the file; 1 to 255 bytes.
     fn name(&self) -> &str;

@@ -11,6 +11,39 @@ use crate::error::{Error, Result};
 ///
 /// Encoded keys compare as the values do, delimited ones also when anything follows them. No
 /// delimited encoding is the beginning of another one of the same type.
+///
+/// ```
+/// use thunderhead::typed::{DecodeKey, EncodeKey, decode_key, encode_key};
+///
+/// /// Ordered by year, then by month.
+/// #[derive(Debug, PartialEq)]
+/// struct Month {
+///     year: i32,
+///     month: u8,
+/// }
+///
+/// impl EncodeKey for Month {
+///     fn append_delimited(&self, out: &mut Vec<u8>) {
+///         (self.year, self.month).append_delimited(out);
+///     }
+/// }
+///
+/// impl DecodeKey for Month {
+///     fn type_name() -> String {
+///         "Month".to_owned()
+///     }
+///
+///     fn take_delimited(bytes: &mut &[u8]) -> Option<Self> {
+///         let (year, month) = <(i32, u8)>::take_delimited(bytes)?;
+///         Some(Self { year, month })
+///     }
+/// }
+///
+/// let (may, june) = (Month { year: 2026, month: 5 }, Month { year: 2026, month: 6 });
+/// assert!(encode_key(&may) < encode_key(&june));
+/// assert_eq!(decode_key::<Month>(&encode_key(&may))?, may);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub trait EncodeKey<K = Self> {
     /// Appends the key in the form that more may follow.
     fn append_delimited(&self, out: &mut Vec<u8>);
@@ -22,6 +55,7 @@ pub trait EncodeKey<K = Self> {
 }
 
 /// Something that can be stored as a key, and read back.
+/// [`EncodeKey`] has an example.
 pub trait DecodeKey: EncodeKey<Self> + Sized {
     /// What a table notes of the type of its keys, to refuse others: the same name, the same bytes.
     fn type_name() -> String;
@@ -35,7 +69,7 @@ pub trait DecodeKey: EncodeKey<Self> + Sized {
     }
 }
 
-/// The bytes of a key.
+/// The bytes of a key. O(length).
 ///
 /// ```
 /// use thunderhead::typed::{decode_key, encode_key};
@@ -52,7 +86,15 @@ pub fn encode_key<K, Q: EncodeKey<K> + ?Sized>(key: &Q) -> Vec<u8> {
     bytes
 }
 
-/// The key that bytes are. Errors: `TypeMismatch` if they are none of that type.
+/// The key that bytes are. O(length). Errors: `TypeMismatch` if they are none of that type.
+///
+/// ```
+/// use thunderhead::{ErrorKind, typed::decode_key};
+///
+/// assert_eq!(decode_key::<u16>(&[1, 2])?, 0x102);
+/// assert_eq!(decode_key::<u16>(&[1]).unwrap_err().kind(), ErrorKind::TypeMismatch);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub fn decode_key<K: DecodeKey>(bytes: &[u8]) -> Result<K> {
     K::read_last(bytes).ok_or_else(|| {
         Error::type_mismatch(format!(

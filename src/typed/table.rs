@@ -71,6 +71,7 @@ impl<K, V> fmt::Debug for Table<K, V> {
 
 impl<K: DecodeKey, V: DecodeValue> Table<K, V> {
     /// A table of a name. Tables are apart if their names are.
+    /// Free, and possible in a constant.
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -78,8 +79,21 @@ impl<K: DecodeKey, V: DecodeValue> Table<K, V> {
         }
     }
 
-    /// The rows in a store, which is prepared for them at the first time. Errors: `TypeMismatch` if
-    /// the table was made with other types.
+    /// The rows in a store, which is prepared for them at the first time, by a commit. Costs a `get`.
+    /// Errors: `TypeMismatch` if the table was made with other types; those of [`Store::get`] and
+    /// [`Store::put`]; of a store that is open for reading only, `ReadOnly` if there is no such table.
+    ///
+    /// ```
+    /// use thunderhead::{Store, typed::Table};
+    ///
+    /// const AGES: Table<String, u32> = Table::new("ages");
+    ///
+    /// let store = Store::in_memory()?;
+    /// let ages = AGES.of(&store).wait()?;
+    /// ages.put("ann", &41).wait()?;
+    /// assert_eq!(ages.get("ann").wait()?, Some(41));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn of<'s>(
         &self,
         store: &'s Store,
@@ -96,7 +110,20 @@ impl<K: DecodeKey, V: DecodeValue> Table<K, V> {
         })
     }
 
-    /// The rows in a snapshot. Errors: `TypeMismatch`.
+    /// The rows in a snapshot: none, if the table was not made by then. Costs a `get`. Errors:
+    /// `TypeMismatch`; those of [`Store::get`].
+    ///
+    /// ```
+    /// use thunderhead::{Store, typed::Table};
+    ///
+    /// const AGES: Table<String, u32> = Table::new("ages");
+    ///
+    /// let store = Store::in_memory()?;
+    /// let before = store.snapshot();
+    /// AGES.of(&store).wait()?.put("ann", &41).wait()?;
+    /// assert!(AGES.in_snapshot(&before).wait()?.is_empty().wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn in_snapshot<'s>(
         &self,
         snapshot: &'s Snapshot,
@@ -109,7 +136,23 @@ impl<K: DecodeKey, V: DecodeValue> Table<K, V> {
         })
     }
 
-    /// The rows in a transaction, which prepares for them at the first time. Errors: `TypeMismatch`.
+    /// The rows in a transaction, which prepares for them at the first time. Costs a
+    /// `get`. Errors: `TypeMismatch`; those of [`Store::get`] and [`Store::put`].
+    ///
+    /// ```
+    /// use thunderhead::{Store, typed::Table};
+    ///
+    /// const AGES: Table<String, u32> = Table::new("ages");
+    ///
+    /// let store = Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// let mut ages = AGES.within(&mut transaction).wait()?;
+    /// ages.put("ann", &41).wait()?;
+    /// drop(ages);
+    /// transaction.commit().wait()?;
+    /// assert_eq!(AGES.of(&store).wait()?.len().wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn within<'t>(
         &self,
         transaction: &'t mut Transaction,
@@ -127,6 +170,21 @@ impl<K: DecodeKey, V: DecodeValue> Table<K, V> {
 
     /// Deletes the table in a transaction: its rows, and what it notes of its types, so that it can be
     /// made with others. One operation, whatever the number of rows.
+    /// Errors: those of [`Store::delete_range`].
+    ///
+    /// ```
+    /// use thunderhead::{Store, typed::Table};
+    ///
+    /// const AGES: Table<String, u32> = Table::new("ages");
+    ///
+    /// let store = Store::in_memory()?;
+    /// AGES.of(&store).wait()?.put("ann", &41).wait()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// AGES.delete(&mut transaction).wait()?;
+    /// transaction.commit().wait()?;
+    /// assert!(store.is_empty().wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn delete<'t>(
         &self,
         transaction: &'t mut Transaction,
@@ -165,6 +223,32 @@ impl<K: DecodeKey, V: DecodeValue> Table<K, V> {
 }
 
 /// The rows of a [`Table`] in a store, a snapshot or a transaction.
+///
+/// A method costs what that of the same name of a [`Store`] costs, and making the bytes of keys and
+/// values; its errors are those of the same, and `TypeMismatch` where what is stored is not of the
+/// types of the table. An example of most:
+///
+/// ```
+/// use thunderhead::{Store, typed::Table};
+///
+/// const VISITS: Table<(String, u32), String> = Table::new("visits");
+///
+/// let store = Store::in_memory()?;
+/// let visits = VISITS.of(&store).wait()?;
+/// visits.put(&("bern", 3), "ann").wait()?;
+/// visits.put(&("bern", 5), "bob").wait()?;
+/// visits.put(&("ulm", 1), "ann").wait()?;
+/// assert_eq!(visits.get(&("bern", 5)).wait()?.as_deref(), Some("bob"));
+/// assert_eq!(visits.count(("bern", 4)..).wait()?, 2);
+/// for row in visits.prefix(&("bern",)).rev() {
+///     let ((city, day), visitor): ((String, u32), String) = row?;
+///     println!("{visitor} was in {city} on day {day}");
+/// }
+/// assert_eq!(visits.insert(&("ulm", 1), "eve").wait()?.as_deref(), Some("ann"));
+/// visits.delete_range(..("ulm", 0)).wait()?;
+/// assert_eq!(visits.len().wait()?, 1);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub struct Rows<S, K, V> {
     rows: S,
     types: PhantomData<fn() -> (K, V)>,
@@ -213,7 +297,20 @@ impl<S, K: DecodeKey, V: DecodeValue> Rows<S, K, V> {
         }
     }
 
-    /// The rows as keys and values that are bytes.
+    /// The rows as keys and values that are bytes. Free.
+    ///
+    /// ```
+    /// use thunderhead::{Store, typed::{Table, encode_key}};
+    ///
+    /// const AGES: Table<String, u32> = Table::new("ages");
+    ///
+    /// let store = Store::in_memory()?;
+    /// let ages = AGES.of(&store).wait()?;
+    /// ages.put("ann", &41).wait()?;
+    /// let bytes = ages.untyped().get(encode_key("ann")).wait()?;
+    /// assert_eq!(bytes.unwrap(), 41u32.to_le_bytes());
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn untyped(&self) -> &S {
         &self.rows
     }
@@ -223,7 +320,7 @@ impl<S, K: DecodeKey, V: DecodeValue> Rows<S, K, V> {
 macro_rules! typed_reading {
     ([$($generic:tt)*] $rows:ty, $life:lifetime) => {
         impl<$($generic)* K: DecodeKey, V: DecodeValue> Rows<$rows, K, V> {
-            /// The value of a key, or `None`. Errors: those of [`Store::get`]; `TypeMismatch`.
+            /// The value of a key, or `None`. Cost and errors: see [`Rows`].
             pub fn get<Q: EncodeKey<K> + ?Sized>(
                 &self,
                 key: &Q,
@@ -237,6 +334,7 @@ macro_rules! typed_reading {
 
             /// The values of some keys, in their order, all as of one moment: see
             /// [`Store::get_many`].
+            /// Cost and errors: see [`Rows`].
             pub fn get_many<'q, Q: EncodeKey<K> + ?Sized + 'q>(
                 &self,
                 keys: impl IntoIterator<Item = &'q Q>,
@@ -250,18 +348,21 @@ macro_rules! typed_reading {
             }
 
             /// The row with the smallest key.
+            /// Cost and errors: see [`Rows`].
             pub fn first(&self) -> Operation<impl Future<Output = Result<Option<(K, V)>>> + Send> {
                 let mut range = self.rows.iter().following();
                 Operation::new(async move { range.next_entry().await?.map(|row| row_of(Ok(row))).transpose() })
             }
 
             /// The row with the greatest key.
+            /// Cost and errors: see [`Rows`].
             pub fn last(&self) -> Operation<impl Future<Output = Result<Option<(K, V)>>> + Send> {
                 let mut range = self.rows.iter().following();
                 Operation::new(async move { range.next_back_entry().await?.map(|row| row_of(Ok(row))).transpose() })
             }
 
             /// Whether a key has a value.
+            /// Cost and errors: see [`Rows`].
             pub fn contains_key<Q: EncodeKey<K> + ?Sized>(
                 &self,
                 key: &Q,
@@ -271,6 +372,7 @@ macro_rules! typed_reading {
             }
 
             /// The rows of a range of keys, from both ends.
+            /// Cost and errors: see [`Rows`].
             pub fn range<Q: EncodeKey<K> + ?Sized>(
                 &self,
                 range: impl RangeBounds<Q>,
@@ -279,26 +381,31 @@ macro_rules! typed_reading {
             }
 
             /// The rows whose keys begin with the first parts of a tuple.
+            /// Cost and errors: see [`Rows`].
             pub fn prefix<P, Q: EncodeKey<P> + ?Sized>(&self, first_parts: &Q) -> TypedRange<$life, K, V> {
                 TypedRange::new(self.rows.prefix(prefix_of(first_parts)))
             }
 
             /// All rows, from both ends.
+            /// Cost and errors: see [`Rows`].
             pub fn iter(&self) -> TypedRange<$life, K, V> {
                 TypedRange::new(self.rows.iter())
             }
 
             /// The exact number of rows.
+            /// Cost and errors: see [`Rows`].
             pub fn len(&self) -> Operation<impl Future<Output = Result<u64>> + Send> {
                 Operation::new(async move { self.rows.len().await })
             }
 
             /// Whether there are no rows.
+            /// Cost and errors: see [`Rows`].
             pub fn is_empty(&self) -> Operation<impl Future<Output = Result<bool>> + Send> {
                 Operation::new(async move { self.rows.is_empty().await })
             }
 
             /// The exact number of rows of a range of keys.
+            /// Cost and errors: see [`Rows`].
             pub fn count<Q: EncodeKey<K> + ?Sized>(
                 &self,
                 range: impl RangeBounds<Q>,
@@ -319,6 +426,7 @@ macro_rules! typed_writing {
     ([$($generic:tt)*] $rows:ty, [$($mutable:tt)*], $put:ty) => {
         impl<$($generic)* K: DecodeKey, V: DecodeValue> Rows<$rows, K, V> {
             /// Puts a row.
+            /// Cost and errors: see [`Rows`].
             pub fn put<Q, W>(
                 &$($mutable)* self,
                 key: &Q,
@@ -334,6 +442,7 @@ macro_rules! typed_writing {
 
             /// Makes a row stand for that of another key of the table: see
             /// [`Store::put_reference`].
+            /// Cost and errors: see [`Rows`].
             pub fn put_reference<Q, T>(
                 &$($mutable)* self,
                 key: &Q,
@@ -348,6 +457,7 @@ macro_rules! typed_writing {
             }
 
             /// Deletes a row. No error if there is none.
+            /// Cost and errors: see [`Rows`].
             pub fn delete<Q: EncodeKey<K> + ?Sized>(
                 &$($mutable)* self,
                 key: &Q,
@@ -357,6 +467,7 @@ macro_rules! typed_writing {
             }
 
             /// Deletes all rows of a range of keys, as one operation.
+            /// Cost and errors: see [`Rows`].
             pub fn delete_range<Q: EncodeKey<K> + ?Sized>(
                 &$($mutable)* self,
                 range: impl RangeBounds<Q>,
@@ -366,6 +477,7 @@ macro_rules! typed_writing {
             }
 
             /// Puts a row and gives the value before.
+            /// Cost and errors: see [`Rows`].
             pub fn insert<Q, W>(
                 &$($mutable)* self,
                 key: &Q,
@@ -384,6 +496,7 @@ macro_rules! typed_writing {
 
             /// Puts a row unless there is one; gives the value that there is, or `None` if there was
             /// none.
+            /// Cost and errors: see [`Rows`].
             pub fn put_if_absent<Q, W>(
                 &$($mutable)* self,
                 key: &Q,
@@ -401,6 +514,7 @@ macro_rules! typed_writing {
             }
 
             /// Deletes a row and gives its value.
+            /// Cost and errors: see [`Rows`].
             pub fn remove<Q: EncodeKey<K> + ?Sized>(
                 &$($mutable)* self,
                 key: &Q,
@@ -421,8 +535,23 @@ typed_writing!(['t,] Subtree<'t, Transaction>, [mut], ());
 /// What may fail half-way, because a row is not of the types, is done in a transaction, which can be
 /// dropped then.
 impl<K: DecodeKey + Send, V: DecodeValue + Send> Rows<Subtree<'_, Transaction>, K, V> {
-    /// Makes a new value of the old one; `None` is no row. Gives the new one. If the function panics, or
-    /// the old value is not of the type (`TypeMismatch`), nothing has changed.
+    /// Makes a new value of the old one; `None` is no row. Gives the new one. If the function
+    /// panics, or the old value is not of the type (`TypeMismatch`), nothing has changed. Cost and
+    /// errors: see [`Rows`].
+    ///
+    /// ```
+    /// use thunderhead::{Store, typed::Table};
+    ///
+    /// const VISITS: Table<String, u64> = Table::new("visits");
+    ///
+    /// let store = Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// let mut visits = VISITS.within(&mut transaction).wait()?;
+    /// let one_more = |before: Option<u64>| Some(before.unwrap_or(0) + 1);
+    /// visits.update("ann", one_more).wait()?;
+    /// assert_eq!(visits.update("ann", one_more).wait()?, Some(2));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn update<Q: EncodeKey<K> + ?Sized>(
         &mut self,
         key: &Q,
@@ -444,6 +573,21 @@ impl<K: DecodeKey + Send, V: DecodeValue + Send> Rows<Subtree<'_, Transaction>, 
     }
 
     /// Takes the row with the smallest key out.
+    /// Cost and errors: see [`Rows`].
+    ///
+    /// ```
+    /// use thunderhead::{Store, typed::Table};
+    ///
+    /// const JOBS: Table<u64, String> = Table::new("jobs");
+    ///
+    /// let store = Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// let mut jobs = JOBS.within(&mut transaction).wait()?;
+    /// jobs.put(&7, "later").wait()?;
+    /// jobs.put(&3, "sooner").wait()?;
+    /// assert_eq!(jobs.pop_first().wait()?, Some((3, "sooner".to_owned())));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn pop_first(&mut self) -> Operation<impl Future<Output = Result<Option<(K, V)>>> + Send> {
         Operation::new(async move {
             let first = self.first().await?;
@@ -455,6 +599,7 @@ impl<K: DecodeKey + Send, V: DecodeValue + Send> Rows<Subtree<'_, Transaction>, 
     }
 
     /// Takes the row with the greatest key out.
+    /// Cost and errors: see [`Rows`].
     pub fn pop_last(&mut self) -> Operation<impl Future<Output = Result<Option<(K, V)>>> + Send> {
         Operation::new(async move {
             let last = self.last().await?;
@@ -466,7 +611,22 @@ impl<K: DecodeKey + Send, V: DecodeValue + Send> Rows<Subtree<'_, Transaction>, 
     }
 
     /// Deletes the rows of a range of keys for which the function says `false`; gives their number.
-    /// Errors: `TypeMismatch` at the first row that is not of the types, with those before it deleted.
+    /// Errors: `TypeMismatch` at the first row that is not of the types, with those before it
+    /// deleted; the others: see [`Rows`].
+    ///
+    /// ```
+    /// use thunderhead::{Store, typed::Table};
+    ///
+    /// const AGES: Table<String, u32> = Table::new("ages");
+    ///
+    /// let store = Store::in_memory()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// let mut ages = AGES.within(&mut transaction).wait()?;
+    /// ages.put("ann", &41).wait()?;
+    /// ages.put("bob", &7).wait()?;
+    /// assert_eq!(ages.retain_in::<str>(.., |_, age| age >= 18).wait()?, 1);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn retain_in<Q: EncodeKey<K> + ?Sized>(
         &mut self,
         range: impl RangeBounds<Q>,

@@ -4,12 +4,49 @@ use bytes::Bytes;
 
 /// Something that can be put as a value. `V` is the type as which it is stored: `String` for `str`,
 /// the same type for most.
+///
+/// ```
+/// use thunderhead::{Store, typed::{DecodeValue, EncodeValue, Table}};
+///
+/// #[derive(Debug, PartialEq)]
+/// struct Point {
+///     x: i32,
+///     y: i32,
+/// }
+///
+/// impl EncodeValue for Point {
+///     fn append_value(&self, out: &mut Vec<u8>) {
+///         self.x.append_value(out);
+///         self.y.append_value(out);
+///     }
+/// }
+///
+/// impl DecodeValue for Point {
+///     fn type_name() -> String {
+///         "Point".to_owned()
+///     }
+///
+///     fn read_value(bytes: &[u8]) -> Option<Self> {
+///         let (x, y) = bytes.split_at_checked(4)?;
+///         Some(Self { x: i32::read_value(x)?, y: i32::read_value(y)? })
+///     }
+/// }
+///
+/// const CORNERS: Table<u8, Point> = Table::new("corners");
+///
+/// let store = Store::in_memory()?;
+/// let corners = CORNERS.of(&store).wait()?;
+/// corners.put(&0, &Point { x: 3, y: -4 }).wait()?;
+/// assert_eq!(corners.get(&0).wait()?, Some(Point { x: 3, y: -4 }));
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 pub trait EncodeValue<V = Self> {
     /// Appends the bytes of the value.
     fn append_value(&self, out: &mut Vec<u8>);
 }
 
 /// Something that can be stored as a value, and read back.
+/// [`EncodeValue`] has an example.
 pub trait DecodeValue: EncodeValue<Self> + Sized {
     /// What a table notes of the type of its values, to refuse others: the same name, the same
     /// bytes.

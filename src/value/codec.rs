@@ -11,6 +11,17 @@ use crate::error::{Error, Result};
 ///
 /// Only values out of the tree are compressed, and of these the blocks (32 KiB by default) for which
 /// it saves an eighth.
+///
+/// ```
+/// use thunderhead::{Compression, Options, disk::MemoryDisk};
+///
+/// let options = Options::new();
+/// # #[cfg(feature = "lz4")]
+/// let options = options.compression(Compression::Lz4);
+/// let store = options.open_disk(MemoryDisk::new())?;
+/// store.put("large", vec![7; 1 << 20]).wait()?;
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub enum Compression {

@@ -3,6 +3,7 @@
 use std::fmt;
 
 /// What a range lock excludes.
+/// [`Store::lock`](crate::Store::lock) has an example.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum LockMode {
     /// Others may share the range; nobody else may write to it.
