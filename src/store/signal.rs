@@ -50,8 +50,13 @@ impl Signal {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut context = Context::from_waker(&waker);
         let mut after = self.after(count);
-        let until = Instant::now() + timeout;
+        // So long that nobody will see it is for ever.
+        let until = Instant::now().checked_add(timeout);
         while Pin::new(&mut after).poll(&mut context).is_pending() {
+            let Some(until) = until else {
+                thread::park();
+                continue;
+            };
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;
@@ -124,5 +129,21 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_without_end_is_waited_for_until_the_signal() {
+        let signal = Signal::default();
+        let count = signal.count();
+        thread::scope(|scope| {
+            scope.spawn(|| signal.give());
+            signal.after_or_timeout(count, Duration::MAX);
+        });
+        signal.after_or_timeout(signal.count(), Duration::ZERO);
     }
 }
