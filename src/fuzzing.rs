@@ -6,7 +6,9 @@
 
 use crate::disk::{Disk, DiskModel, MemoryDisk, Page as SavedPage, block_on};
 use crate::format::record::{Record, USER_TREE};
-use crate::format::{Address, Birth, Extent, LogPosition, PagePointer, SequenceNumber, StoreId};
+use crate::format::{
+    Address, Birth, Extent, LogPosition, PagePointer, SequenceNumber, StoreId, page_checksum,
+};
 use crate::log::replay::Replay;
 use crate::snapshot::names::{NameKey, Named, check_record};
 use crate::tree::interior::Interior;
@@ -14,6 +16,7 @@ use crate::tree::journal::Journal;
 use crate::tree::page::Page;
 use crate::tree::pages::check;
 use crate::tree::slice::Slice;
+use crate::value::{Compression, DiskPages, Shape, Splice, ValueReader, ValueWriter, each_extent};
 
 /// Takes bytes for a page: if it passes the check, searches it and reads all of it.
 pub fn page(bytes: &[u8]) {
@@ -176,8 +179,251 @@ fn mend_groups(chunk: &mut [u8]) {
     }
 }
 
+/// The segments of the disk that a value is on; the first one has the bytes of the fuzzer.
+const SEGMENT_BYTES: u32 = 64 << 10;
+const BLOCK_BYTES: u64 = 512;
+const VALUE_BYTES_MAX: u64 = 1 << 20;
+/// How many index pages are mended at most: they can name each other in circles.
+const PAGES_MENDED_MAX: u32 = 64;
+/// See [`crate::format::values`].
+const INDEX_HEADER_BYTES: usize = 24;
+const DATA_ENTRY_BYTES: usize = 24;
+const CHILD_ENTRY_BYTES: usize = 40;
+
+/// Takes bytes for a value with an index, compressed or not: reads it, goes through what it consists of,
+/// and changes a part of it. What can be read whole reads the same in parts, and after the change.
+pub fn value(bytes: &[u8]) {
+    let Some((shape, content)) = bytes.split_first_chunk::<7>() else {
+        return;
+    };
+    let number = |at: usize| u64::from(u16::from_le_bytes([shape[at], shape[at + 1]]));
+    let (depth, codec) = (1 + shape[0] % 3, shape[1] % 3);
+    let length = (number(2) * u64::from(1 + shape[4])) % VALUE_BYTES_MAX + 1;
+    let page_bytes = (number(5) % u64::from(SEGMENT_BYTES)) as u32;
+    let mut content = content.to_vec();
+    content.resize(SEGMENT_BYTES as usize, 0);
+    let root = Extent::new(Address::new(0, 0), page_bytes);
+    let mut index = Index {
+        content: &mut content,
+        codec,
+        pages_left: PAGES_MENDED_MAX,
+    };
+    let checksum = index.mend(root, Birth(1), depth, length);
+    let payload = [
+        &length.to_le_bytes()[..],
+        &u64::from(page_bytes).to_le_bytes(),
+        &root.address.to_bits().to_le_bytes(),
+        &root.length.to_le_bytes(),
+        &checksum.unwrap_or(0).to_le_bytes(),
+        &1u64.to_le_bytes(),
+        &(BLOCK_BYTES as u32).to_le_bytes(),
+        &[depth, codec, 0, 0],
+    ]
+    .concat();
+    let memory = MemoryDisk::new().with_segment_bytes(SEGMENT_BYTES);
+    let saved = SavedPage {
+        at: root.address,
+        bytes: content.into(),
+    };
+    block_on(memory.save(vec![saved], true)).expect("room in memory");
+    let disk = Disk::new(memory).expect("properties within their limits");
+    let Ok(reader) = ValueReader::new(disk.clone(), STORE, &payload) else {
+        return;
+    };
+    let _ = block_on(reader.verify(|_, _| Ok(())));
+    let pages = DiskPages::new(disk.clone(), STORE);
+    let _ = block_on(each_extent(reader.value(), &pages, |_, _| Ok(())));
+    let whole = block_on(reader.read(0, length as usize));
+    if let Ok(whole) = &whole {
+        assert_eq!(whole.len() as u64, length);
+    }
+    let part = [number(2) % length, number(5) % length];
+    let (from, end) = (part[0].min(part[1]), part[0].max(part[1]));
+    let read = block_on(reader.read(from, (end - from) as usize));
+    if let (Ok(whole), Ok(read)) = (&whole, read) {
+        assert!(whole[from as usize..end as usize] == read);
+    }
+    change(&disk, &reader, (from, end), whole.ok());
+}
+
+/// Overwrites a part of a value by another length.
+fn change(disk: &Disk, reader: &ValueReader, (from, end): (u64, u64), whole: Option<Vec<u8>>) {
+    let shape = Shape::new(BLOCK_BYTES as u32, SEGMENT_BYTES).expect("blocks that fit a segment");
+    let shape = shape.with_codec(reader.value().codec, Compression::None);
+    let mut next = Address::new(1, 0);
+    let allocate = move |bytes: u32| {
+        let bytes_left = SEGMENT_BYTES - next.offset();
+        if bytes > bytes_left {
+            next = Address::new(next.segment() + 1, 0);
+        }
+        let extent = Extent::new(next, bytes);
+        let room = extent.whole_sectors(SECTOR_BYTES as u32).length;
+        next = match next.offset() + room {
+            SEGMENT_BYTES.. => Address::new(next.segment() + 1, 0),
+            offset => Address::new(next.segment(), offset),
+        };
+        Ok(extent)
+    };
+    let mut writer = ValueWriter::new(disk.clone(), STORE, Birth(2), shape, allocate);
+    let splice = Splice {
+        keep: from,
+        zeros: 700,
+        bytes: b"changed",
+        resume: end,
+    };
+    let written = block_on(async {
+        writer.splice(reader, &splice, true).await?;
+        writer.finish().await
+    });
+    let Ok(written) = written else { return };
+    let payload = written.value.to_payload();
+    let reader = ValueReader::new(disk.clone(), STORE, &payload).expect("what was just written");
+    let read = block_on(reader.read(0, splice.length(u64::MAX) as usize));
+    if let Some(whole) = whole {
+        let parts = [
+            &whole[..from as usize],
+            &[0; 700],
+            b"changed",
+            &whole[end as usize..],
+        ];
+        assert!(read.expect("what could be read before") == parts.concat());
+    }
+}
+
+/// Index pages among bytes, of which everything is made to verify that can be.
+struct Index<'c> {
+    content: &'c mut Vec<u8>,
+    codec: u8,
+    pages_left: u32,
+}
+
+impl Index<'_> {
+    /// Gives the page at an extent a header that fits, and checksums to what it names; gives its own.
+    fn mend(&mut self, extent: Extent, birth: Birth, level: u8, length: u64) -> Option<u32> {
+        self.pages_left = self.pages_left.checked_sub(1)?;
+        let blocks = length.div_ceil(BLOCK_BYTES);
+        let block_entry_bytes = if self.codec == 0 { 4 } else { 12 };
+        let page = self.place(extent)?;
+        let (tables, entry_bytes) = match level {
+            1 => (block_entry_bytes * blocks as usize, DATA_ENTRY_BYTES),
+            _ => (0, CHILD_ENTRY_BYTES),
+        };
+        let room = page.len().checked_sub(INDEX_HEADER_BYTES + tables)?;
+        let entries = room / entry_bytes;
+        let header = [
+            &b"VIDX"[..],
+            &[level, self.codec, 0, 0],
+            &(BLOCK_BYTES as u32).to_le_bytes(),
+            &(entries as u32).to_le_bytes(),
+            &blocks.to_le_bytes(),
+        ]
+        .concat();
+        self.content[page.clone()][..INDEX_HEADER_BYTES].copy_from_slice(&header);
+        let mut first = 0;
+        for entry in 0..entries {
+            let at = page.start + INDEX_HEADER_BYTES + entry * entry_bytes;
+            let address = Address::from_bits(self.number(at));
+            let birth = Birth(self.number(at + 8));
+            let end = match level {
+                1 => self.number(at + 16) & 0xFFFF_FFFF,
+                _ => self.number(at + 24),
+            };
+            let end = end.min(blocks);
+            if level == 1 {
+                let tables = page.start + INDEX_HEADER_BYTES + entries * DATA_ENTRY_BYTES;
+                for block in first..end {
+                    let at = tables + block as usize * block_entry_bytes;
+                    let (offset, stored) = match self.codec {
+                        0 => ((block - first) * BLOCK_BYTES, length - block * BLOCK_BYTES),
+                        _ => (
+                            self.number(at + 4) & 0xFFFF_FFFF,
+                            self.number(at + 8) & 0xFFFF_FFFF,
+                        ),
+                    };
+                    let offset = address.offset().checked_add(offset as u32)?;
+                    let at_block = Address::new(address.segment(), offset);
+                    let block = Extent::new(at_block, stored.min(BLOCK_BYTES) as u32);
+                    self.seal(block, birth, at);
+                }
+            } else if first < end {
+                let below = Extent::new(address, self.number(at + 16) as u32);
+                let bytes = (length - first * BLOCK_BYTES).min((end - first) * BLOCK_BYTES);
+                if self.mend(below, birth, level - 1, bytes).is_some() {
+                    self.seal(below, birth, at + 20);
+                }
+            }
+            first = first.max(end);
+        }
+        let bytes = &self.content[page];
+        Some(page_checksum(STORE, extent.address, birth, bytes))
+    }
+
+    /// Where an extent is among the bytes.
+    fn place(&self, extent: Extent) -> Option<std::ops::Range<usize>> {
+        let start = extent.address.offset() as usize;
+        let place = start..start.checked_add(extent.length as usize)?;
+        let there = extent.address.segment() == 0 && place.end <= self.content.len();
+        there.then_some(place)
+    }
+
+    /// Eight bytes as a number; zero past the end.
+    fn number(&self, at: usize) -> u64 {
+        let bytes = self.content.get(at..).and_then(|bytes| bytes.first_chunk());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// Writes the checksum of an extent to a place.
+    fn seal(&mut self, extent: Extent, birth: Birth, at: usize) {
+        let Some(place) = self.place(extent) else {
+            return;
+        };
+        let checksum = page_checksum(STORE, extent.address, birth, &self.content[place]);
+        if let Some(bytes) = self.content.get_mut(at..at + 4) {
+            bytes.copy_from_slice(&checksum.to_le_bytes());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    /// An index page over blocks that stand behind it, as a writer would make it.
+    fn sound(codec: u8, blocks: u64) -> Vec<u8> {
+        let entry_bytes = if codec == 0 { 4 } else { 12 };
+        let page_bytes = 48 + entry_bytes * blocks;
+        let data_at = page_bytes.next_multiple_of(512);
+        let [low, high, ..] = (page_bytes as u16).to_le_bytes();
+        let length = (blocks * super::BLOCK_BYTES - 1) as u16;
+        let [length_low, length_high] = length.to_le_bytes();
+        let mut bytes = vec![0, codec, length_low, length_high, 0, low, high];
+        bytes.extend_from_slice(&[0; 24]);
+        bytes.extend_from_slice(&data_at.to_le_bytes());
+        bytes.extend_from_slice(&1u64.to_le_bytes());
+        bytes.extend_from_slice(&(blocks as u32).to_le_bytes());
+        bytes.extend_from_slice(&(blocks as u32 * 512).to_le_bytes());
+        for block in 0..blocks as u32 {
+            bytes.extend_from_slice(&[0; 4]);
+            if codec != 0 {
+                bytes.extend_from_slice(&(block * 512).to_le_bytes());
+                bytes.extend_from_slice(&512u32.to_le_bytes());
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn values_are_refused_or_usable() {
+        let mut random = fastrand::Rng::with_seed(4);
+        for round in 0..6_000u64 {
+            let mut bytes = sound((round % 3) as u8, 1 + round % 9);
+            bytes.extend((0..random.usize(..3000)).map(|_| random.u8(..)));
+            for _ in 0..random.usize(..4) {
+                let at = random.usize(..bytes.len().min(200));
+                bytes[at] = random.u8(..);
+            }
+            super::value(&bytes);
+        }
+    }
+
     #[test]
     fn noise_is_refused_or_usable() {
         let mut random = fastrand::Rng::with_seed(3);
