@@ -1,5 +1,8 @@
 //! Who commits alone, who arrives meanwhile, and what is left when a disk panics under a commit.
 
+#[path = "fixtures/around.rs"]
+mod around;
+
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -9,12 +12,11 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
-use bytes::Bytes;
+use around::{Around, Before};
 use futures::executor::block_on;
 use futures::future::join_all;
-use thunderhead::disk::{Buffer, DiskModel, MemoryDisk, Page, Properties, Release, Roots};
-use thunderhead::format::{Address, Extent, RootVersion};
-use thunderhead::{Durability, ErrorKind, Maintenance, Options, Result, Store};
+use thunderhead::disk::MemoryDisk;
+use thunderhead::{Durability, ErrorKind, Maintenance, Options, Store};
 
 /// What a disk does with the next save.
 #[derive(Default)]
@@ -49,46 +51,10 @@ impl Orders {
     }
 }
 
-/// A disk in memory that obeys.
-struct Obeying(MemoryDisk, Arc<Orders>);
-
-impl DiskModel for Obeying {
-    fn properties(&self) -> Properties {
-        self.0.properties()
-    }
-
-    async fn read(&self, at: Address, into: Buffer) -> Result<Buffer> {
-        self.0.read(at, into).await
-    }
-
-    async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
-        self.1.obey();
-        self.0.save(pages, sync).await
-    }
-
-    async fn sync(&self) -> Result<()> {
-        self.0.sync().await
-    }
-
-    async fn prepare(&self, extent: Extent) -> Result<()> {
-        self.0.prepare(extent).await
-    }
-
-    async fn release(&self, releases: Vec<Release>) -> Result<()> {
-        self.0.release(releases).await
-    }
-
-    async fn load_root(&self) -> Result<Roots> {
-        self.0.load_root().await
-    }
-
-    async fn publish_root(
-        &self,
-        expected: RootVersion,
-        version: RootVersion,
-        record: Bytes,
-    ) -> Result<()> {
-        self.0.publish_root(expected, version, record).await
+/// A disk in memory obeys.
+impl Before for Arc<Orders> {
+    async fn save(&self, _: usize) {
+        self.obey();
     }
 }
 
@@ -96,7 +62,7 @@ const KINDS: [Maintenance; 2] = [Maintenance::Background, Maintenance::Caller];
 
 fn store(maintenance: Maintenance) -> (Store, Arc<Orders>) {
     let orders = Arc::<Orders>::default();
-    let disk = Obeying(MemoryDisk::new(), Arc::clone(&orders));
+    let disk = Around(MemoryDisk::new(), Arc::clone(&orders));
     let options = Options::new().maintenance(maintenance);
     (options.open_disk(disk).unwrap(), orders)
 }

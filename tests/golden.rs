@@ -5,26 +5,18 @@
 //! `THUNDERHEAD_GOLDEN=write cargo test --test golden`, which overwrites them: to be done when a
 //! version is not released yet, never afterwards. A new version gets new files beside the old.
 
+#[path = "fixtures/append.rs"]
+mod append;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use thunderhead::format::Settings;
-use thunderhead::{ErrorKind, Maintenance, MergeOperator, Options, Store};
+use thunderhead::{ErrorKind, Maintenance, Options, Store};
+
+use append::Append;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or_default());
-        out.extend_from_slice(operand);
-    }
-}
 
 fn options() -> Options {
     let mut settings = Settings::tiny();

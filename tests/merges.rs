@@ -1,23 +1,15 @@
 //! Merge operands over what lies outside of the tree: they do not grow without bound.
 
+#[path = "fixtures/append.rs"]
+mod append;
+
 use std::error::Error;
 use std::ops::ControlFlow;
 
 use thunderhead::disk::MemoryDisk;
-use thunderhead::{ErrorKind, MergeOperator, Options, Result, Store};
+use thunderhead::{ErrorKind, Options, Result, Store};
 
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or(&[]));
-        out.extend_from_slice(operand);
-    }
-}
+use append::Append;
 
 const OPERANDS: usize = 300;
 const OPERAND_BYTES: usize = 64 << 10;

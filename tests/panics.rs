@@ -1,27 +1,27 @@
 //! Panics in the background: whoever writes is told, nobody waits for ever, and nothing durable is lost.
 
+#[path = "fixtures/around.rs"]
+mod around;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use bytes::Bytes;
-use thunderhead::disk::{Buffer, DiskModel, MemoryDisk, Page, Properties, Release, Roots};
-use thunderhead::format::{Address, Extent, RootVersion};
-use thunderhead::{Durability, ErrorKind, Options, Result, Store};
+use around::{Around, Before};
+use thunderhead::disk::MemoryDisk;
+use thunderhead::{Durability, ErrorKind, Options, Store};
 
 /// Panics when the store's own thread writes, while it is armed.
-#[derive(Clone)]
-struct PanickingDisk {
-    memory: MemoryDisk,
+#[derive(Clone, Default)]
+struct Panicking {
     armed: Arc<AtomicBool>,
 }
 
-impl PanickingDisk {
-    fn new() -> Self {
-        Self {
-            memory: MemoryDisk::new(),
-            armed: Arc::default(),
-        }
+type PanickingDisk = Around<Panicking>;
+
+impl Panicking {
+    fn disk() -> PanickingDisk {
+        Around(MemoryDisk::new(), Self::default())
     }
 
     fn check(&self) {
@@ -33,44 +33,13 @@ impl PanickingDisk {
     }
 }
 
-impl DiskModel for PanickingDisk {
-    fn properties(&self) -> Properties {
-        self.memory.properties()
-    }
-
-    async fn read(&self, at: Address, into: Buffer) -> Result<Buffer> {
-        self.memory.read(at, into).await
-    }
-
-    async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
+impl Before for Panicking {
+    async fn save(&self, _: usize) {
         self.check();
-        self.memory.save(pages, sync).await
     }
 
-    async fn sync(&self) -> Result<()> {
-        self.memory.sync().await
-    }
-
-    async fn prepare(&self, extent: Extent) -> Result<()> {
-        self.memory.prepare(extent).await
-    }
-
-    async fn release(&self, releases: Vec<Release>) -> Result<()> {
-        self.memory.release(releases).await
-    }
-
-    async fn load_root(&self) -> Result<Roots> {
-        self.memory.load_root().await
-    }
-
-    async fn publish_root(
-        &self,
-        expected: RootVersion,
-        version: RootVersion,
-        record: Bytes,
-    ) -> Result<()> {
+    fn publish(&self) {
         self.check();
-        self.memory.publish_root(expected, version, record).await
     }
 }
 
@@ -94,7 +63,7 @@ fn put_until_refused(store: &Store, writer: u32) -> (u32, thunderhead::Error) {
 
 #[test]
 fn writers_are_told_that_the_thread_panicked() {
-    let disk = PanickingDisk::new();
+    let disk = Panicking::disk();
     let store = options().open_disk(disk.clone()).unwrap();
     disk.armed.store(true, Ordering::SeqCst);
     let refused: Vec<_> = thread::scope(|scope| {
@@ -136,7 +105,7 @@ fn writers_are_told_that_the_thread_panicked() {
 
 #[test]
 fn a_task_whose_job_panics_on_the_store_s_thread_is_told() {
-    let disk = PanickingDisk::new();
+    let disk = Panicking::disk();
     let store = options()
         .durability(Durability::Immediate)
         .open_disk(disk.clone())

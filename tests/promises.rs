@@ -2,16 +2,17 @@
 //! cloned, and that it borrows nothing.
 
 use thunderhead::disk::{AssertingDisk, DiskModel, FileDisk, MemoryDisk};
-use thunderhead::typed::Table;
+use thunderhead::typed::{Table, TypedRange};
 use thunderhead::{
-    Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Error, ErrorKind,
-    Estimate, KeyRange, Keys, Level, Maintenance, MergeOperator, Operation, Options, Pin, Prefix,
-    Range, Snapshot, Statistics, Store, Subtree, Transaction, Value,
+    Attempt, Batch, Compaction, Components, Cursor, CursorMut, Durability, Entry, Error, ErrorKind,
+    Estimate, Extract, KeyRange, Keys, Level, Maintenance, MergeOperator, Operation, Options, Pin,
+    Prefix, Range, RangeGuard, Savepoint, Snapshot, Statistics, Store, Subtree, Transaction, Value,
+    ValueChunks, ValueReader, ValueWriter, Watch, Watched,
 };
 
-const fn sent<T: Send>() {}
 const fn shared<T: Send + Sync>() {}
 const fn owned<T: Send + 'static>() {}
+const fn kept<T: Send + Sync + 'static>() {}
 const fn cloned<T: Clone + Send + Sync + 'static>() {}
 const fn unpinned<T: Unpin>() {}
 
@@ -22,25 +23,38 @@ const _: () = {
     cloned::<Options>();
     cloned::<Table<u64, String>>();
     cloned::<MemoryDisk>();
-    // What one thread at a time uses, whichever, for as long as it likes.
-    owned::<Transaction>();
-    owned::<Batch>();
-    owned::<Range<'static>>();
-    owned::<Keys<'static>>();
-    owned::<Cursor<'static>>();
-    owned::<Components<'static>>();
+    // What one thread at a time uses, whichever, for as long as it likes. It can be part of what is
+    // shared: whoever moves it has it to himself.
+    kept::<Transaction>();
+    kept::<Attempt>();
+    kept::<Batch>();
+    kept::<Range<'static>>();
+    kept::<Keys<'static>>();
+    kept::<TypedRange<'static, u64, String>>();
+    kept::<Cursor<'static>>();
+    kept::<Components<'static>>();
+    kept::<ValueReader<'static>>();
+    kept::<ValueChunks<'static>>();
+    kept::<ValueWriter<'static>>();
+    kept::<Watch>();
+    kept::<RangeGuard>();
     // What borrows a transaction can be sent with it.
-    sent::<Cursor<'_>>();
-    sent::<CursorMut<'_>>();
-    sent::<Range<'_>>();
-    sent::<Subtree<'_, Transaction>>();
-    sent::<Subtree<'_, Batch>>();
+    shared::<Cursor<'_>>();
+    shared::<CursorMut<'_>>();
+    shared::<Extract<'_, fn(&[u8], &[u8]) -> bool>>();
+    shared::<Range<'_>>();
+    shared::<Savepoint<'_>>();
+    shared::<Subtree<'_, Transaction>>();
+    shared::<Subtree<'_, Batch>>();
+    shared::<ValueReader<'_>>();
+    shared::<ValueWriter<'_>>();
     // Streams that need no pinning.
     unpinned::<Range<'static>>();
     unpinned::<Keys<'static>>();
     // Plain values.
     cloned::<Value>();
     cloned::<Entry>();
+    cloned::<Watched>();
     cloned::<Durability>();
     cloned::<Maintenance>();
     cloned::<Prefix<Vec<u8>>>();

@@ -1,29 +1,19 @@
 //! References: keys that stand for other keys.
 
+#[path = "fixtures/append.rs"]
+mod append;
+
 use std::error::Error;
 use std::ops::ControlFlow;
 
 use futures::TryStreamExt;
 use thunderhead::disk::MemoryDisk;
 use thunderhead::typed::Table;
-use thunderhead::{
-    Change, ErrorKind, MergeOperator, Options, Store, Value, ValueKind, Watched, inspect,
-};
+use thunderhead::{Change, ErrorKind, Options, Store, Value, ValueKind, Watched, inspect};
+
+use append::Append;
 
 type Outcome = Result<(), Box<dyn Error>>;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or_default());
-        out.extend_from_slice(operand);
-    }
-}
 
 fn broken(store: &Store, key: &str) -> thunderhead::Error {
     let error = store.get(key).wait().unwrap_err();

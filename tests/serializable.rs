@@ -6,6 +6,9 @@
 //! nothing of the order: it draws who must come before whom, from what lists and registers show, and
 //! looks for a cycle. Both are shown to find write skew where it is allowed.
 
+#[path = "fixtures/append.rs"]
+mod append;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Mutex;
@@ -14,24 +17,12 @@ use std::thread;
 use thunderhead::disk::MemoryDisk;
 use thunderhead::format::Settings;
 use thunderhead::{
-    Durability, ErrorKind, Isolation, Maintenance, MergeOperator, Options, Result, Store,
-    Transaction,
+    Durability, ErrorKind, Isolation, Maintenance, Options, Result, Store, Transaction,
 };
 
+use append::Append;
+
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or_default());
-        out.extend_from_slice(operand);
-    }
-}
 
 /// One call of a transaction. Keys are single letters.
 #[derive(Clone, Debug)]

@@ -1,12 +1,14 @@
 //! A disk whose reads take their time: what asks for several things at once waits for them together.
 
+#[path = "fixtures/around.rs"]
+mod around;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use bytes::Bytes;
-use thunderhead::disk::{Buffer, DiskModel, MemoryDisk, Page, Properties, Release, Roots};
-use thunderhead::format::{Address, Extent, RootVersion};
+use around::{Around, Before};
+use thunderhead::disk::{MemoryDisk, Properties};
 use thunderhead::{Options, Result, Store};
 
 /// How often a read is polled before it goes on: what it takes, in a time that polls measure.
@@ -14,9 +16,8 @@ const READ_POLLS: u64 = 20;
 
 /// Counts how many reads are under way at once. Each goes on when it has been polled some times,
 /// which others have a chance to use.
-#[derive(Clone)]
-struct SlowDisk {
-    memory: MemoryDisk,
+#[derive(Clone, Default)]
+struct Slow {
     reading: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
     bytes: Arc<AtomicUsize>,
@@ -24,11 +25,13 @@ struct SlowDisk {
     reads: Arc<AtomicUsize>,
 }
 
+type SlowDisk = Around<Slow>;
+
 /// A read that is under way.
-struct UnderWay<'d>(&'d SlowDisk, usize);
+struct UnderWay<'d>(&'d Slow, usize);
 
 impl<'d> UnderWay<'d> {
-    fn new(disk: &'d SlowDisk, bytes: usize) -> Self {
+    fn new(disk: &'d Slow, bytes: usize) -> Self {
         let now = disk.reading.fetch_add(1, Ordering::SeqCst) + 1;
         disk.most.fetch_max(now, Ordering::SeqCst);
         let now = disk.bytes.fetch_add(bytes, Ordering::SeqCst) + bytes;
@@ -45,15 +48,14 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-impl DiskModel for SlowDisk {
-    fn properties(&self) -> Properties {
-        let mut properties = self.memory.properties();
+impl Before for Slow {
+    fn properties(&self, mut properties: Properties) -> Properties {
         properties.concurrency = 8;
         properties
     }
 
-    async fn read(&self, at: Address, into: Buffer) -> Result<Buffer> {
-        let _under_way = UnderWay::new(self, into.len());
+    async fn read(&self, bytes: usize) {
+        let _under_way = UnderWay::new(self, bytes);
         for _ in 0..READ_POLLS {
             let mut polled = false;
             std::future::poll_fn(|context| {
@@ -65,50 +67,13 @@ impl DiskModel for SlowDisk {
             })
             .await;
         }
-        self.memory.read(at, into).await
-    }
-
-    async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
-        self.memory.save(pages, sync).await
-    }
-
-    async fn sync(&self) -> Result<()> {
-        self.memory.sync().await
-    }
-
-    async fn prepare(&self, extent: Extent) -> Result<()> {
-        self.memory.prepare(extent).await
-    }
-
-    async fn release(&self, releases: Vec<Release>) -> Result<()> {
-        self.memory.release(releases).await
-    }
-
-    async fn load_root(&self) -> Result<Roots> {
-        self.memory.load_root().await
-    }
-
-    async fn publish_root(
-        &self,
-        expected: RootVersion,
-        version: RootVersion,
-        record: Bytes,
-    ) -> Result<()> {
-        self.memory.publish_root(expected, version, record).await
     }
 }
 
-impl SlowDisk {
+impl Slow {
     /// With a closed store of so many entries on it.
-    fn filled(entries: u32) -> Result<Self> {
-        let disk = Self {
-            memory: MemoryDisk::new(),
-            reading: Arc::default(),
-            most: Arc::default(),
-            bytes: Arc::default(),
-            most_bytes: Arc::default(),
-            reads: Arc::default(),
-        };
+    fn filled(entries: u32) -> Result<SlowDisk> {
+        let disk = Around(MemoryDisk::new(), Self::default());
         let store = Options::new().open_disk(disk.clone())?;
         let mut batch = store.batch();
         for number in 0..entries {
@@ -126,7 +91,7 @@ fn key(number: u32) -> String {
 
 #[test]
 fn many_keys_are_read_at_once() -> std::result::Result<(), Box<dyn Error>> {
-    let disk = SlowDisk::filled(20_000)?;
+    let disk = Slow::filled(20_000)?;
     for awaited in [false, true] {
         let store: Store = Options::new().open_disk(disk.clone())?;
         disk.most.store(0, Ordering::SeqCst);
@@ -163,7 +128,7 @@ fn a_cursor_whose_step_was_dropped_goes_on_both_ways() -> std::result::Result<()
     /// Entries before the cursor; and whether it stands on the next one.
     #[derive(Clone, Copy, PartialEq, Debug)]
     struct Place(u32, bool);
-    let disk = SlowDisk::filled(ENTRIES)?;
+    let disk = Slow::filled(ENTRIES)?;
     let mut random = fastrand::Rng::with_seed(7);
     let (mut dropped, mut done) = (0, 0);
     for _ in 0..60 {
@@ -272,7 +237,7 @@ const ENTRIES: u32 = 20_000;
 #[test]
 fn a_scan_reads_ahead_within_its_memory() -> std::result::Result<(), Box<dyn Error>> {
     const AHEAD_BYTES: usize = 80 << 10;
-    let disk = SlowDisk::filled(ENTRIES)?;
+    let disk = Slow::filled(ENTRIES)?;
     for kind in [Scan::Range, Scan::RangeBack, Scan::Cursor, Scan::CursorBack] {
         let mut figures = Vec::new();
         for bytes in [0, AHEAD_BYTES] {
@@ -312,7 +277,7 @@ fn a_scan_reads_ahead_within_its_memory() -> std::result::Result<(), Box<dyn Err
 
 #[test]
 fn short_ranges_read_nothing_ahead() -> std::result::Result<(), Box<dyn Error>> {
-    let disk = SlowDisk::filled(ENTRIES)?;
+    let disk = Slow::filled(ENTRIES)?;
     let mut reads = Vec::new();
     for bytes in [0, 1 << 20] {
         let store = Options::new()
@@ -333,7 +298,7 @@ fn short_ranges_read_nothing_ahead() -> std::result::Result<(), Box<dyn Error>> 
 
 #[test]
 fn a_scan_that_is_dropped_leaves_no_reads_behind() -> std::result::Result<(), Box<dyn Error>> {
-    let disk = SlowDisk::filled(ENTRIES)?;
+    let disk = Slow::filled(ENTRIES)?;
     let store = Options::new()
         .readahead_bytes(1 << 20)
         .open_disk(disk.clone())?;
@@ -344,5 +309,112 @@ fn a_scan_that_is_dropped_leaves_no_reads_behind() -> std::result::Result<(), Bo
     drop(range);
     assert_eq!(disk.reading.load(Ordering::SeqCst), 0);
     assert_eq!(store.iter().count(), ENTRIES as usize);
+    Ok(())
+}
+
+const VALUE_BYTES: usize = 12_345_678;
+
+/// A store with one large value, whose bytes are all different from their neighbours.
+fn with_large_value() -> Result<(SlowDisk, Vec<u8>)> {
+    let disk = Slow::filled(10)?;
+    let value: Vec<u8> = (0..VALUE_BYTES as u32)
+        .flat_map(|at| [(at ^ (at >> 8) ^ (at >> 16)) as u8])
+        .collect();
+    let store = Options::new().open_disk(disk.clone())?;
+    store.put("large", &value).wait()?;
+    store.close().wait()?;
+    Ok((disk, value))
+}
+
+#[test]
+fn a_value_that_is_streamed_is_read_ahead_within_its_memory()
+-> std::result::Result<(), Box<dyn Error>> {
+    /// The most that is read at a time.
+    const PIECE_BYTES: usize = 1 << 20;
+    const AHEAD_BYTES: usize = 3 << 20;
+    let (disk, value) = with_large_value()?;
+    let mut figures = Vec::new();
+    for bytes in [Some(0), Some(AHEAD_BYTES), None] {
+        let options = Options::new();
+        let options = match bytes {
+            Some(bytes) => options.readahead_bytes(bytes),
+            None => options,
+        };
+        let store = options.open_disk(disk.clone())?;
+        let reader = store.value_reader("large").wait()?.ok_or("no value")?;
+        let counters = [&disk.most, &disk.most_bytes, &disk.reads];
+        for counter in counters {
+            counter.store(0, Ordering::SeqCst);
+        }
+        let (read, time): (Result<_>, _) = polls(async {
+            let (mut chunks, mut read) = (reader.chunks(), Vec::new());
+            while let Some(chunk) = chunks.next_chunk().await? {
+                assert!(chunk.len() <= PIECE_BYTES);
+                read.extend_from_slice(&chunk);
+            }
+            thunderhead::Result::Ok(read)
+        });
+        assert!(read? == value);
+        let [most, most_bytes, reads] = counters.map(|counter| counter.load(Ordering::SeqCst));
+        assert!(
+            most_bytes <= PIECE_BYTES + bytes.unwrap_or(2 << 20),
+            "{most_bytes} bytes under way"
+        );
+        figures.push((time, most, reads));
+    }
+    let [(slow, alone, needed), ahead, by_default] = figures[..] else {
+        unreachable!("three runs")
+    };
+    assert_eq!(alone, 1);
+    for ((quick, most, reads), at_once) in [(ahead, 4), (by_default, 3)] {
+        assert_eq!(most, at_once);
+        assert_eq!(reads, needed, "nothing is read in vain");
+        assert!(quick * 2 < slow, "{quick} polls instead of {slow}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_jumps_and_is_interrupted_reads_what_is_there()
+-> std::result::Result<(), Box<dyn Error>> {
+    use std::io::{Seek, SeekFrom};
+
+    use futures::io::AsyncReadExt;
+
+    let (disk, value) = with_large_value()?;
+    let store = Options::new().open_disk(disk.clone())?;
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut reader = store.value_reader("large").wait()?.ok_or("no value")?;
+    let mut place = 0;
+    let mut interrupted = 0;
+    for _ in 0..400 {
+        if random.u8(..4) == 0 {
+            // Often to what may be under way.
+            place = match random.bool() {
+                true => random.usize(..value.len() + 10),
+                false => (place + random.usize(..3 << 20)).min(value.len()),
+            };
+            reader.seek(SeekFrom::Start(place as u64))?;
+        }
+        let mut into = vec![0; random.usize(1..2 << 20)];
+        let polls = random.usize(..100);
+        match poll_a_little(AsyncReadExt::read(&mut reader, &mut into), polls) {
+            None => interrupted += 1,
+            Some(read) => {
+                let read = read?;
+                let rest = value.get(place..).unwrap_or_default();
+                assert!(read > 0 || rest.is_empty());
+                assert!(into[..read] == rest[..read], "{read} bytes from {place}");
+                place += read;
+            }
+        }
+    }
+    assert!(interrupted > 20, "{interrupted}");
+    drop(reader);
+    assert_eq!(
+        disk.reading.load(Ordering::SeqCst),
+        0,
+        "nothing is left behind"
+    );
     Ok(())
 }

@@ -1,19 +1,22 @@
 //! Values as streams, and changes of parts of them, as one uses them: by waiting and by awaiting.
 
-use std::future::{Future, poll_fn};
+#[path = "fixtures/around.rs"]
+mod around;
+
+use std::future::poll_fn;
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
-use bytes::Bytes;
+use around::{Around, Before};
 use futures::executor::block_on;
 use futures::future::try_join;
 use futures::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use futures::{StreamExt, TryStreamExt};
-use thunderhead::disk::{Buffer, DiskModel, MemoryDisk, Page, Properties, Release, Roots};
-use thunderhead::format::{Address, Extent, RootVersion, SequenceNumber};
+use thunderhead::disk::MemoryDisk;
+use thunderhead::format::SequenceNumber;
 use thunderhead::inspect::{Event, Severity};
 use thunderhead::{Compression, ErrorKind, Maintenance, Options, Result, Store};
 
@@ -270,57 +273,20 @@ fn limits_are_told() {
 }
 
 /// Counts the bytes that are saved in this disk. Whoever saves lets others go first.
-struct Counting(MemoryDisk, Arc<AtomicU64>);
+struct Counting(Arc<AtomicU64>);
 
-impl DiskModel for Counting {
-    fn properties(&self) -> Properties {
-        self.0.properties()
-    }
-
-    fn read(&self, at: Address, into: Buffer) -> impl Future<Output = Result<Buffer>> + Send {
-        self.0.read(at, into)
-    }
-
-    fn save(&self, pages: Vec<Page>, sync: bool) -> impl Future<Output = Result<()>> + Send {
-        let bytes: usize = pages.iter().map(|page| page.bytes.len()).sum();
-        self.1.fetch_add(bytes as u64, Ordering::Relaxed);
-        async move {
-            let mut waited = false;
-            poll_fn(|context| match std::mem::replace(&mut waited, true) {
-                true => Poll::Ready(()),
-                false => {
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
-            })
-            .await;
-            self.0.save(pages, sync).await
-        }
-    }
-
-    fn sync(&self) -> impl Future<Output = Result<()>> + Send {
-        self.0.sync()
-    }
-
-    fn prepare(&self, extent: Extent) -> impl Future<Output = Result<()>> + Send {
-        self.0.prepare(extent)
-    }
-
-    fn release(&self, releases: Vec<Release>) -> impl Future<Output = Result<()>> + Send {
-        self.0.release(releases)
-    }
-
-    fn load_root(&self) -> impl Future<Output = Result<Roots>> + Send {
-        self.0.load_root()
-    }
-
-    fn publish_root(
-        &self,
-        expected: RootVersion,
-        version: RootVersion,
-        record: Bytes,
-    ) -> impl Future<Output = Result<()>> + Send {
-        self.0.publish_root(expected, version, record)
+impl Before for Counting {
+    async fn save(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut waited = false;
+        poll_fn(|context| match std::mem::replace(&mut waited, true) {
+            true => Poll::Ready(()),
+            false => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await;
     }
 }
 
@@ -329,7 +295,7 @@ fn changing_a_part_costs_the_part_and_a_path() {
     let saved = Arc::new(AtomicU64::new(0));
     let store = Options::new()
         .maintenance(Maintenance::Caller)
-        .open_disk(Counting(MemoryDisk::new(), Arc::clone(&saved)))
+        .open_disk(Around(MemoryDisk::new(), Counting(Arc::clone(&saved))))
         .unwrap();
     store.put("k", content(6, 50_000_000)).wait().unwrap();
     store.checkpoint().wait().unwrap();
@@ -354,7 +320,7 @@ fn changes_of_parts_take_turns() {
     // So large that changing a part of it waits for the disk, and the other one's turn comes.
     const BEFORE: usize = 100_000;
     let store = Options::new()
-        .open_disk(Counting(MemoryDisk::new(), Arc::default()))
+        .open_disk(Around(MemoryDisk::new(), Counting(Arc::default())))
         .unwrap();
     for key in ["grows", "filled", "shrinks"] {
         store.put(key, [9; BEFORE]).wait().unwrap();

@@ -61,14 +61,14 @@ impl Default for FileDiskOptions {
 }
 
 impl FileDiskOptions {
-    /// Opens a file that exists. See [`FileDisk::open`].
+    /// Opens a file that exists. Cost and errors: those of [`FileDisk::open`].
     pub fn open(&self, path: impl AsRef<Path>) -> Result<FileDisk> {
         let path = path.as_ref();
         let raw = OperatingSystemFile::open(path, self.read_only)?;
         FileDisk::over_existing(Box::new(raw), path.display().to_string(), self)
     }
 
-    /// Begins a file that does not exist. See [`FileDisk::create`].
+    /// Begins a file that does not exist. Cost and errors: those of [`FileDisk::create`].
     pub fn create(&self, path: impl AsRef<Path>) -> Result<FileDisk> {
         let path = path.as_ref();
         // Before anything touches the directory.
@@ -78,7 +78,8 @@ impl FileDiskOptions {
         FileDisk::over_new(Box::new(raw), name, random_number(), self)
     }
 
-    /// Opens a file, or begins it if it does not exist. See [`FileDisk::open_or_create`].
+    /// Opens a file, or begins it if it does not exist. Cost and errors: those of
+    /// [`FileDisk::open_or_create`].
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<FileDisk> {
         let path = path.as_ref();
         match self.open(path) {
@@ -126,6 +127,18 @@ impl FileDiskOptions {
 /// that failed is never tried again.
 ///
 /// Versions of published roots have no gaps: they alternate between the two slots.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store");
+/// use thunderhead::{Options, disk::FileDisk};
+///
+/// let disk = FileDisk::open_or_create(&path)?;
+/// let store = Options::new().open_disk(disk)?;
+/// store.put("k", "v").wait()?;
+/// store.close().wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct FileDisk {
     // In this order: the threads end before the file is unlocked.
     pool: Pool,
@@ -133,7 +146,7 @@ pub struct FileDisk {
 }
 
 impl FileDisk {
-    /// Opens the file of a disk for reading and writing, and locks it.
+    /// Opens the file of a disk for reading and writing, and locks it. Reads its header.
     ///
     /// Errors: [`NotFound`](ErrorKind::NotFound) if there is none; [`Locked`](ErrorKind::Locked)
     /// while anybody else has it open, in this process too;
@@ -152,18 +165,19 @@ impl FileDisk {
     /// creator takes it over.
     ///
     /// Errors: [`AlreadyExists`](ErrorKind::AlreadyExists), here or when the first root is
-    /// published; [`Locked`](ErrorKind::Locked) while somebody else is creating the file.
+    /// published; [`Locked`](ErrorKind::Locked) while somebody else is creating the file;
+    /// `StorageFull`; `Io`.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         FileDiskOptions::default().create(path)
     }
 
     /// Opens the file of a disk as [`open`](Self::open) does, or begins it as
-    /// [`create`](Self::create) does if it does not exist.
+    /// [`create`](Self::create) does if it does not exist. Errors: those of the two.
     pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self> {
         FileDiskOptions::default().open_or_create(path)
     }
 
-    /// The random number that the file got when it was created.
+    /// The random number that the file got when it was created. Free.
     pub fn file_number(&self) -> [u8; 16] {
         self.file.header().file
     }
@@ -216,12 +230,13 @@ impl FileDisk {
         self.file.name()
     }
 
-    /// Makes a blocking call: here, if this thread waits anyway, else on a thread of the pool.
+    /// Makes a blocking call: here, if this thread waits anyway or there is nothing to wait for, else
+    /// on a thread of the pool.
     async fn run<T: Send + 'static>(
         &self,
         call: impl FnOnce(&OpenFile) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        if in_blocking_face() {
+        if in_blocking_face() || self.file.answers_at_once() {
             return call(&self.file);
         }
         let file = Arc::clone(&self.file);

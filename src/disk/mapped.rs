@@ -31,6 +31,19 @@ const NO_PANIC: &str = "nobody panics with it held";
 /// both faces. An error of the device while reading is no [`ErrorKind::Io`]: the operating system
 /// kills the process. Released space at the end of the file is kept, as a hole where possible.
 /// The promise that damage is noticed does not hold for bytes that change under a map.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store");
+/// use thunderhead::Options;
+/// use thunderhead::disk::{FileDiskOptions, MappedDisk};
+///
+/// // SAFETY: nobody else knows of the file.
+/// let disk = unsafe { MappedDisk::open_or_create(&path, &FileDiskOptions::default()) }?;
+/// let store = Options::new().open_disk(disk)?;
+/// store.put("k", "v").wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct MappedDisk {
     disk: FileDisk,
     file: File,
@@ -125,7 +138,11 @@ impl MappedDisk {
 
 impl DiskModel for MappedDisk {
     fn properties(&self) -> Properties {
-        self.disk.properties()
+        Properties {
+            // Whoever asks waits inside of the call.
+            concurrency: 1,
+            ..self.disk.properties()
+        }
     }
 
     async fn read(&self, at: Address, mut into: Buffer) -> Result<Buffer> {

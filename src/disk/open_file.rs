@@ -116,6 +116,10 @@ impl OpenFile {
         self.read_only
     }
 
+    pub(super) fn answers_at_once(&self) -> bool {
+        self.raw.answers_at_once()
+    }
+
     fn failed(&self, doing: &str, error: io::Error) -> Error {
         Error::io(format!("{doing} {}", self.name), error)
     }

@@ -52,6 +52,12 @@ pub(super) trait RawFile: Send + Sync + 'static {
     /// Ends the creation of a file: gives it its name, durably, unless the name is taken. Before,
     /// it is as if there were no such file. A file that was opened has its name already.
     fn give_name(&self) -> io::Result<()>;
+
+    /// Whether no call ever takes its time: then no thread is needed to make it, and calls are made in
+    /// the order in which they are asked for.
+    fn answers_at_once(&self) -> bool {
+        false
+    }
 }
 
 /// A file of the operating system.

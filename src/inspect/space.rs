@@ -135,7 +135,7 @@ impl Examiner<'_> {
             store: self.root.store,
             settings: self.root.settings,
             operators: Operators::default(),
-            readahead_bytes: 0,
+            readahead: Default::default(),
             compression: Default::default(),
         };
         let root = self.root;

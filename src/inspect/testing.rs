@@ -65,7 +65,7 @@ impl Fixture {
                 store: STORE,
                 settings,
                 operators,
-                readahead_bytes: 0,
+                readahead: Default::default(),
                 compression: Default::default(),
             },
             root: RootRecord {

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::pending::Pending;
 use crate::cache::Handle;
 use crate::disk::overlapping;
 use crate::error::Result;
@@ -19,10 +20,8 @@ use crate::snapshot::Direction;
 use crate::tree::ahead::Upcoming;
 use crate::tree::pages::{Expect, Pages};
 
-type Loading = Pin<Box<dyn Future<Output = Result<Handle>> + Send>>;
-
 enum Page {
-    UnderWay(Loading),
+    UnderWay(Pending<Result<Handle>>),
     /// Kept in memory until the scan has come past it.
     Here(Handle),
 }
@@ -68,7 +67,7 @@ impl Ahead {
             let Page::UnderWay(loading) = page else {
                 continue;
             };
-            match loading.as_mut().poll(context) {
+            match Pin::new(loading).poll(context) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(handle)) => *page = Page::Here(handle),
                 Poll::Ready(Err(error)) => {
@@ -119,7 +118,9 @@ impl Ahead {
             .map(|(held, _)| held.length as usize)
             .sum();
         let doubled = (pointer.length as usize) << self.waits.min(16);
-        let room = doubled.min(pages.readahead_bytes).saturating_sub(bytes);
+        let room = doubled
+            .min(pages.readahead.scan_bytes)
+            .saturating_sub(bytes);
         let at_once = pages.disk.properties().concurrency;
         let under_way = |(_, page): &&(PagePointer, Page)| matches!(page, Page::UnderWay(_));
         let more = at_once.saturating_sub(self.pages.iter().filter(under_way).count());
@@ -136,7 +137,7 @@ impl Ahead {
             if !known && more > 0 && length <= room {
                 (room, more) = (room - length, more - 1);
                 let loading = overlapping(load(pages, pointer, expect));
-                let page = Page::UnderWay(Box::pin(loading));
+                let page = Page::UnderWay(Pending::new(loading));
                 self.pages.push_back((pointer, page));
             }
         }
@@ -145,9 +146,9 @@ impl Ahead {
     fn push_front(&mut self, pages: &Arc<Pages>, pointer: PagePointer, expect: Expect) {
         let load = load(pages, pointer, expect);
         // A thread that waits for nothing else reads by itself.
-        let loading: Loading = match self.waits {
-            0 => Box::pin(load),
-            _ => Box::pin(overlapping(load)),
+        let loading = match self.waits {
+            0 => Pending::new(load),
+            _ => Pending::new(overlapping(load)),
         };
         (self.pages).push_front((pointer, Page::UnderWay(loading)));
     }

@@ -129,7 +129,18 @@ impl Cursor<'_> {
         }
     }
 
-    /// The key of the entry on which the cursor stands, if it stands on one.
+    /// The key of the entry on which the cursor stands, if it stands on one. Lent from the cursor's own
+    /// buffer: free.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "v").wait()?;
+    /// let mut cursor = store.cursor();
+    /// assert_eq!(cursor.key(), None);
+    /// cursor.next().wait()?;
+    /// assert_eq!(cursor.key(), Some(&b"k"[..]));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     #[inline]
     pub fn key(&self) -> Option<&[u8]> {
         let stripped = self.base.bytes().len();
@@ -141,6 +152,15 @@ impl Cursor<'_> {
     /// followed.
     ///
     /// Errors: those of [`get`](crate::Store::get).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "v").wait()?;
+    /// let mut cursor = store.cursor();
+    /// cursor.next().wait()?;
+    /// assert_eq!(cursor.value().wait()?, Some(&b"v"[..]));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn value(&mut self) -> Operation<impl Future<Output = Result<Option<&[u8]>>> + Send> {
         Operation::new(async move {
             if self.place != Place::Entry {
@@ -164,7 +184,19 @@ impl Cursor<'_> {
         })
     }
 
-    /// The same, but of a reference the key that it names.
+    /// The same, but of a reference the key that it names. Cost and errors: those of
+    /// [`value`](Self::value).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use thunderhead::ValueKind;
+    ///
+    /// store.put_reference("newest", "2026").wait()?;
+    /// let mut cursor = store.cursor();
+    /// cursor.next().wait()?;
+    /// assert_eq!(cursor.kind().wait()?, Some(ValueKind::Reference(b"2026")));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn kind(
         &mut self,
     ) -> Operation<impl Future<Output = Result<Option<ValueKind<'_>>>> + Send> {
@@ -182,7 +214,19 @@ impl Cursor<'_> {
     /// Goes to the first entry whose key is this one or greater; says whether there is one. If not,
     /// the cursor stands past the last entry.
     ///
-    /// Errors, as of all that moves it: `Corrupt`; `Io`.
+    /// Costs a descent; errors, as of all that moves it: `Corrupt`; `Io`.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = store.cursor();
+    /// assert!(cursor.seek("b").wait()?);
+    /// assert_eq!(cursor.key(), Some(&b"c"[..]));
+    /// assert!(!cursor.seek("d").wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn seek<K: AsRef<[u8]> + Send>(
         &mut self,
         key: K,
@@ -190,7 +234,20 @@ impl Cursor<'_> {
         self.seek_from(key, Direction::Forward, true)
     }
 
-    /// Goes to the first entry whose key is greater.
+    /// Goes to the first entry whose key is greater; says whether there is one. Cost and
+    /// errors: those of [`seek`](Self::seek).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = store.cursor();
+    /// assert!(cursor.seek_after("a").wait()?);
+    /// assert_eq!(cursor.key(), Some(&b"c"[..]));
+    /// assert!(!cursor.seek_after("c").wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn seek_after<K: AsRef<[u8]> + Send>(
         &mut self,
         key: K,
@@ -199,7 +256,19 @@ impl Cursor<'_> {
     }
 
     /// Goes to the last entry whose key is this one or smaller; says whether there is one. If not,
-    /// the cursor stands before the first entry.
+    /// the cursor stands before the first entry. Cost and errors: those of [`seek`](Self::seek).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = store.cursor();
+    /// assert!(cursor.seek_back("b").wait()?);
+    /// assert_eq!(cursor.key(), Some(&b"a"[..]));
+    /// assert!(!cursor.seek_back("A").wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn seek_back<K: AsRef<[u8]> + Send>(
         &mut self,
         key: K,
@@ -207,7 +276,20 @@ impl Cursor<'_> {
         self.seek_from(key, Direction::Backward, true)
     }
 
-    /// Goes to the last entry whose key is smaller.
+    /// Goes to the last entry whose key is smaller; says whether there is one. Cost and
+    /// errors: those of [`seek`](Self::seek).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = store.cursor();
+    /// assert!(cursor.seek_before("c").wait()?);
+    /// assert_eq!(cursor.key(), Some(&b"a"[..]));
+    /// assert!(!cursor.seek_before("a").wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn seek_before<K: AsRef<[u8]> + Send>(
         &mut self,
         key: K,
@@ -216,17 +298,56 @@ impl Cursor<'_> {
     }
 
     /// Goes to the first entry; says whether there is one.
+    /// Cost and errors: those of [`seek`](Self::seek).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = store.cursor();
+    /// assert!(cursor.first().wait()?);
+    /// assert_eq!(cursor.key(), Some(&b"a"[..]));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn first(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
         self.outermost(Direction::Forward)
     }
 
     /// Goes to the last entry; says whether there is one.
+    /// Cost and errors: those of [`seek`](Self::seek).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = store.cursor();
+    /// assert!(cursor.last().wait()?);
+    /// assert_eq!(cursor.key(), Some(&b"c"[..]));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn last(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
         self.outermost(Direction::Backward)
     }
 
-    /// Goes to the entry after this place; says whether there is one. If not, the cursor stands past
-    /// the last entry.
+    /// Goes to the entry after this place; says whether there is one. If not, the cursor stands
+    /// past the last entry. Costs comparing two numbers and copying a key within a leaf, a descent
+    /// at its end; errors: those of [`seek`](Self::seek).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = store.cursor();
+    /// let mut count = 0;
+    /// while cursor.next().wait()? {
+    ///     count += 1;
+    /// }
+    /// assert_eq!(count, 2);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     #[inline]
     pub fn next(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
@@ -235,6 +356,20 @@ impl Cursor<'_> {
 
     /// Goes to the entry before this place; says whether there is one. If not, the cursor stands
     /// before the first entry.
+    /// Cost and errors: those of [`next`](Self::next); to turn round is a descent.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut cursor = store.cursor();
+    /// cursor.seek("c").wait()?;
+    /// assert!(cursor.previous().wait()?);
+    /// assert_eq!(cursor.key(), Some(&b"a"[..]));
+    /// assert!(!cursor.previous().wait()?);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     #[inline]
     pub fn previous(&mut self) -> Operation<impl Future<Output = Result<bool>> + Send> {
         Operation::new(self.step(Direction::Backward))
@@ -383,7 +518,7 @@ impl Cursor<'_> {
     /// Reads a page that the walk needs, and has those read that come after it.
     async fn load(&mut self, pointer: PagePointer, expect: Expect) -> Result<Handle> {
         let pages = Arc::clone(self.over.version().pages());
-        if pages.readahead_bytes == 0 {
+        if pages.readahead.scan_bytes == 0 {
             return pages.load(&pointer, expect).await;
         }
         let direction = self.walk.direction();

@@ -23,14 +23,14 @@
 //! | `transact`, `savepoint` | trying a transaction again, and undoing a part of one |
 //! | `modify` | writing what depends on what is there |
 //! | `writing`, `value_writer`, `splice`, `bases` | values written as they come, and parts of them |
-//! | `value_reader` | values read as they are wanted |
+//! | `value_reader`, `value_ahead` | values read as they are wanted, and before they are |
 //! | `commit`, `gate` | group commit, and who may write |
 //! | `snapshots`, `naming`, `catalogue`, `kept` | snapshots that have names: the face, commits, what is known of them, and reading them |
 //! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
 //! | `compact` | moving things together and giving the rest back |
 //! | `watch` | what is committed, as it comes |
 //! | `verify`, `statistics`, `levels` | looking at a store |
-//! | `signal`, `random` | what the others need: waking each other, and salts |
+//! | `signal`, `pending`, `random` | what the others need: waking each other, waiting, and salts |
 
 mod ahead;
 mod bases;
@@ -60,6 +60,7 @@ mod naming;
 mod open;
 mod operation;
 mod options;
+mod pending;
 mod random;
 mod range;
 mod reader;
@@ -75,6 +76,7 @@ mod transact;
 mod transaction;
 mod validation;
 mod value;
+mod value_ahead;
 mod value_reader;
 mod value_writer;
 mod verify;
@@ -132,6 +134,20 @@ use crate::transaction::locks::OwnerId;
 /// When the last clone is dropped, what was committed is written and synced, and the store's thread
 /// ends; errors of that are lost: [`close`](Self::close) tells them, and makes the next opening
 /// faster. Dropping it in any other state, and any future of it, is safe.
+///
+/// ```
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("store");
+/// use thunderhead::Store;
+///
+/// let store = Store::open_or_create(path)?;
+/// store.put("k", "v").wait()?;
+/// let same = store.clone();
+/// std::thread::spawn(move || same.put("l", "w").wait()).join().expect("it does not panic")?;
+/// assert_eq!(store.len().wait()?, 2);
+/// store.close().wait()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -168,28 +184,81 @@ impl Store {
         }
     }
 
-    /// Opens the store in a file, with the default [`Options`].
+    /// Opens the store in a file, with the default [`Options`]. Cost and errors: those of
+    /// [`Options::open`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("store");
+    /// use thunderhead::{ErrorKind, Store};
+    ///
+    /// assert_eq!(Store::open(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    /// Store::create(&path)?.close().wait()?;
+    /// Store::open(&path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open(path)
     }
 
-    /// Creates a store in a new file, with the default [`Options`].
+    /// Creates a store in a new file, with the default [`Options`]. Cost and errors: those of
+    /// [`Options::create`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("store");
+    /// use thunderhead::{ErrorKind, Store};
+    ///
+    /// let store = Store::create(&path)?;
+    /// assert!(store.is_empty().wait()?);
+    /// assert_eq!(Store::create(&path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().create(path)
     }
 
-    /// Opens the store in a file, or creates it, with the default [`Options`].
+    /// Opens the store in a file, or creates it, with the default [`Options`]. Cost and errors:
+    /// those of [`Options::open_or_create`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("store");
+    /// let store = thunderhead::Store::open_or_create(path)?;
+    /// assert!(store.is_empty().wait()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_or_create(path: impl AsRef<Path>) -> Result<Self> {
         Options::new().open_or_create(path)
     }
 
-    /// A store in memory, which ends with its last clone.
+    /// A store in memory, with the default [`Options`], which ends with its last clone: for tests,
+    /// and for what need not be kept. With other options: [`Options::open_disk`] on a
+    /// [`MemoryDisk`](crate::disk::MemoryDisk). Errors: none that can be expected.
+    ///
+    /// ```
+    /// let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "v").wait()?;
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn in_memory() -> Result<Self> {
         Options::new().open_disk(MemoryDisk::new())
     }
 
     /// The same store, whose single writes and transactions have another durability unless they say
-    /// otherwise.
+    /// otherwise. Free, as a clone is.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use thunderhead::Durability;
+    ///
+    /// let quick = store.with_durability(Durability::Deferred);
+    /// for number in 0..100u32 {
+    ///     quick.put(number.to_be_bytes(), "…").wait()?;
+    /// }
+    /// store.sync().wait()?;
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn with_durability(&self, durability: Durability) -> Self {
         Self {
             durability,
@@ -199,12 +268,33 @@ impl Store {
 
     reading_methods!('static);
 
-    /// The newest commit that readers see.
+    /// The newest commit that readers see: a number that grows with each. Costs reading an atomic
+    /// number.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let before = store.sequence();
+    /// store.put("k", "v").wait()?;
+    /// assert!(store.sequence() > before);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn sequence(&self) -> SequenceNumber {
         self.shared.core.published()
     }
 
-    /// Makes everything that was committed before durable. One sync at most, shared with others.
+    /// Makes everything that was committed before durable. One sync at most, shared with others;
+    /// none if everything is. Gives the newest commit that is durable now.
+    ///
+    /// Errors: `Poisoned`, also for the sync that fails: then the store writes nothing more, and
+    /// tells what is there when it is opened again; `Closed`; `ReadOnly`.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let quick = store.with_durability(thunderhead::Durability::Buffered);
+    /// let last = quick.put("k", "v").wait()?;
+    /// assert!(store.sync().wait()? >= last);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn sync(&self) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_>> {
         Operation::new(async move {
             let core = &self.shared.core;
@@ -214,7 +304,19 @@ impl Store {
     }
 
     /// Makes the trees durable, so that the log before them is not needed: what the background does
-    /// now and then, done now. Costs a write of every page that was made since the last one.
+    /// now and then, done now. Costs a write of every page that was made since the last one. The
+    /// next opening has nothing to replay then.
+    ///
+    /// Errors: `StorageFull`, `Io`: what was committed is in the log still, and the next one tries
+    /// again; `Poisoned`; `Closed`; `ReadOnly`.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "v").wait()?;
+    /// store.checkpoint().wait()?;
+    /// assert!(store.stats().checkpoints > 0);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn checkpoint(&self) -> Operation<impl Future<Output = Result<()>> + Send + use<'_>> {
         Operation::new(async move {
             let core = &self.shared.core;
@@ -231,7 +333,18 @@ impl Store {
     }
 
     /// Does what is due of flushes, checkpoints and freeing; says whether there was anything. For
-    /// stores with [`Maintenance::Caller`]; call it until it says no.
+    /// stores with [`Maintenance::Caller`]; call it until it says no. Costs what is due: up to writing
+    /// every page since the last checkpoint. Errors: those of a [`checkpoint`](Self::checkpoint).
+    ///
+    /// ```
+    /// use thunderhead::{Maintenance, Options, disk::MemoryDisk};
+    ///
+    /// let options = Options::new().maintenance(Maintenance::Caller);
+    /// let store = options.open_disk(MemoryDisk::new())?;
+    /// store.put("k", "v").wait()?;
+    /// while store.maintain().wait()? {}
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn maintain(&self) -> Operation<impl Future<Output = Result<bool>> + Send + use<'_>> {
         Operation::new(async move {
             self.shared.core.check_open()?;
@@ -240,13 +353,25 @@ impl Store {
         })
     }
 
-    /// Ends the store in good order: waits for commits that are under way, and for a transaction that
-    /// is [alone](Self::begin_alone), makes everything durable and notes that nothing follows. All
-    /// clones are closed; snapshots can still be read, and other open transactions, too, but not be
-    /// committed.
+    /// Ends the store in good order: waits for commits that are under way, and for a transaction
+    /// that is [alone](Self::begin_alone), makes everything durable and notes that nothing follows.
+    /// All clones are closed: what they do gives `Closed`; snapshots can still be read, and other
+    /// open transactions, too, but not be committed.
     ///
     /// Errors: whatever keeps it from doing so. Then the store is closed all the same, and what was
     /// committed durably is there when it is opened again.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("store");
+    /// use thunderhead::{ErrorKind, Store};
+    ///
+    /// let store = Store::create(path)?;
+    /// let clone = store.clone();
+    /// store.close().wait()?;
+    /// assert_eq!(clone.put("k", "v").wait().unwrap_err().kind(), ErrorKind::Closed);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn close(self) -> Operation<impl Future<Output = Result<()>> + Send> {
         Operation::new(async move {
             let core = &self.shared.core;

@@ -316,9 +316,9 @@ pub(super) fn make_pages(
         }
     };
     let space = Space::open(disk.properties(), segments, Box::new(loader))?;
-    let readahead_bytes = options.readahead_bytes_on(disk.properties());
+    let readahead = options.readahead_on(disk.properties());
     let pages = Arc::new(Pages {
-        readahead_bytes,
+        readahead,
         frames: FrameTable::new(options.cache_bytes),
         disk,
         space,

@@ -10,10 +10,13 @@ use crate::error::{Error, Result};
 use crate::format::Settings;
 use crate::tree::MergeOperator;
 use crate::tree::merge::Operators;
+use crate::tree::pages::Readahead;
 use crate::value::Compression;
 
-/// What a scan reads ahead on slow disks, and the greatest share of the cache that it may be.
-const READAHEAD_BYTES: usize = 1 << 20;
+/// What a scan reads ahead on slow disks, what the reader of a value does on all, and the greatest share
+/// of the cache's bytes that it may be.
+const SCAN_AHEAD_BYTES: usize = 1 << 20;
+const VALUE_AHEAD_BYTES: usize = 2 << 20;
 const READAHEAD_SHARE: usize = 8;
 
 /// A journal has this share of the cache's bytes at most, or so many bytes: below that, a commit of
@@ -31,6 +34,18 @@ const JOURNAL_BYTES_LEAST: usize = 256 << 10;
 ///
 /// Whatever is lost is the newest: commits never overtake each other. [`Store::sync`] makes all
 /// before it safe.
+///
+/// ```
+/// use thunderhead::{Durability, Options, disk::MemoryDisk};
+///
+/// let options = Options::new().durability(Durability::Deferred);
+/// let store = options.open_disk(MemoryDisk::new())?;
+/// store.put("k", "v").wait()?;
+/// let sure = store.with_durability(Durability::Immediate);
+/// // It and all before it are on the disk.
+/// sure.put("l", "w").wait()?;
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum Durability {
     /// Survives a power failure, on return.
@@ -49,8 +64,9 @@ pub enum Durability {
 /// | `Serializable` | if anything that it read was changed since it began | nothing: it is as if it had run alone, at the moment of its commit |
 /// | `Snapshot` | if a key that it put or deleted was changed since it began | decisions of two transactions, each on what the other one changes: *write skew* |
 ///
-/// With either, a transaction reads the store as it was when it began, and what it wrote itself; one
-/// that wrote nothing is never refused; and deleted ranges and operands of merges conflict with nothing.
+/// With either, a transaction reads the store as it was when it began, and what it wrote itself;
+/// one that wrote nothing is never refused; and deleted ranges and operands of merges conflict with
+/// nothing. [`Transaction::set_isolation`](crate::Transaction::set_isolation) has an example.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub enum Isolation {
     /// As if transactions ran one after the other.
@@ -61,6 +77,7 @@ pub enum Isolation {
 }
 
 /// Who does the work that commits leave behind: flushes and checkpoints.
+/// [`Store::maintain`] has an example.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Maintenance {
     /// A thread of the store's own.
@@ -110,7 +127,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults.
+    /// The defaults. Each of the others gives the same options with one thing set, and is free.
     pub fn new() -> Self {
         Self {
             cache_bytes: 256 << 20,
@@ -132,22 +149,25 @@ impl Options {
         }
     }
 
-    /// The memory for pages, in bytes. Default: 256 MiB. At least 1 MiB is used.
+    /// The memory for pages, in bytes. Default: 256 MiB. At least 1 MiB is used. It is taken
+    /// as pages are read, and kept. More of the store in memory means fewer reads.
     pub fn cache_bytes(mut self, bytes: usize) -> Self {
         self.cache_bytes = bytes.max(1 << 20);
         self
     }
 
     /// The memory for the writes of one transaction, in bytes. What exceeds it goes to the disk
-    /// before the commit. Default: 256 MiB. At least 64 KiB is used.
+    /// before the commit. Default: 256 MiB. At least 64 KiB is used. It is
+    /// taken as a transaction grows.
     pub fn transaction_bytes(mut self, bytes: usize) -> Self {
         self.transaction_bytes = bytes.max(64 << 10);
         self
     }
 
     /// How many bytes of commits are gathered in memory before they are flushed into the tree.
-    /// Larger saves work, and costs memory, up to seven times as much under load, and half of it more
-    /// for their index. Default: 4 MiB. At most a sixteenth of [`Self::cache_bytes`] is used, or 256 KiB.
+    /// Larger saves work, and costs memory, up to seven times as much under load, and half of it
+    /// more for their index. Default: 4 MiB. At most a sixteenth of [`Self::cache_bytes`] is used,
+    /// or 256 KiB.
     pub fn journal_bytes(mut self, bytes: usize) -> Self {
         self.journal_bytes = bytes.max(256);
         self
@@ -163,26 +183,30 @@ impl Options {
     }
 
     /// After how many bytes of log a checkpoint is due. Opening after a crash replays at most about
-    /// twice as much, into memory. Default: 32 MiB. At most [`Self::cache_bytes`] are used.
+    /// twice as much, into memory. Default: 32 MiB. At most [`Self::cache_bytes`] are used. Larger
+    /// saves writing pages that change often, and takes room on the disk.
     pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
         self.checkpoint_log_bytes = bytes;
         self
     }
 
     /// Within what time [`Durability::Deferred`] commits become durable. Default: 100 ms. Only a
-    /// store with [`Maintenance::Background`] keeps time.
+    /// store with [`Maintenance::Background`] keeps time: a sync for each interval in which
+    /// something was committed.
     pub fn deferred_interval(mut self, interval: Duration) -> Self {
         self.deferred_interval = interval;
         self
     }
 
-    /// The durability of commits that name none. Default: [`Durability::Immediate`].
+    /// The durability of commits that name none. Default: [`Durability::Immediate`], which costs a
+    /// sync.
     pub fn durability(mut self, durability: Durability) -> Self {
         self.durability = durability;
         self
     }
 
-    /// Who flushes and checkpoints. Default: [`Maintenance::Background`].
+    /// Who flushes and checkpoints. Default: [`Maintenance::Background`], which has a thread
+    /// of its own.
     pub fn maintenance(mut self, maintenance: Maintenance) -> Self {
         self.maintenance = maintenance;
         self
@@ -195,30 +219,37 @@ impl Options {
         self
     }
 
-    /// How many bytes of pages a range or a cursor may read ahead, once it had to wait for the disk
-    /// twice: that many at a time as the disk serves at once, in memory of the cache. 0: nothing.
-    /// Large values are not read ahead. Default: 1 MiB on disks that say that
-    /// [their reads are slow](crate::disk::Properties::slow_reads), on others nothing. At most an
-    /// eighth of [`Self::cache_bytes`] is used.
+    /// How many bytes may be read ahead, as many reads at a time as
+    /// [the disk serves at once](crate::disk::Properties::concurrency). 0: nothing. At most an eighth of
+    /// [`Self::cache_bytes`] is used.
     ///
-    /// Files read ahead only if this is set: for those on a network, or on disks that turn.
+    /// * A range or a cursor that had to wait for the disk twice reads pages ahead, in memory of the
+    ///   cache. Default: 1 MiB on disks that say that
+    ///   [their reads are slow](crate::disk::Properties::slow_reads), on others nothing. Files do so
+    ///   only if this is set: for those on a network, or on disks that turn.
+    /// * A [`ValueReader`](crate::ValueReader) that goes on from one piece to the next reads those
+    ///   after that ahead, in memory of its own. Default: 2 MiB.
     pub fn readahead_bytes(mut self, bytes: usize) -> Self {
         self.readahead_bytes = Some(bytes);
         self
     }
 
-    /// How much scans read ahead on a disk.
-    pub(super) fn readahead_bytes_on(&self, disk: &Properties) -> usize {
-        let default = if disk.slow_reads { READAHEAD_BYTES } else { 0 };
+    /// How much is read ahead on a disk.
+    pub(super) fn readahead_on(&self, disk: &Properties) -> Readahead {
+        if disk.concurrency <= 1 {
+            return Readahead::default();
+        }
         let most = self.cache_bytes / READAHEAD_SHARE;
-        match disk.concurrency {
-            0 | 1 => 0,
-            _ => self.readahead_bytes.unwrap_or(default).min(most),
+        let bytes = |default| self.readahead_bytes.unwrap_or(default).min(most);
+        Readahead {
+            scan_bytes: bytes(if disk.slow_reads { SCAN_AHEAD_BYTES } else { 0 }),
+            value_bytes: bytes(VALUE_AHEAD_BYTES),
         }
     }
 
-    /// The shape of pages and journals of a store that is created. One that exists keeps its own.
-    /// Where segments are smaller than a chunk of the log, chunks of a quarter of a segment are used.
+    /// The shape of pages and journals of a store that is created: for tests, and for those who
+    /// measured. One that exists keeps its own. Where segments are smaller than a chunk of the log,
+    /// chunks of a quarter of a segment are used.
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
         self
@@ -235,7 +266,9 @@ impl Options {
     }
 
     /// Makes a merge operator known. Every operator that the data needs has to be registered each
-    /// time the store is opened.
+    /// time the store is opened, else reading it is an error (`OperatorMissing`). A name that is
+    /// empty, longer than 255 bytes or taken is an error (`InvalidArgument`) when the store is
+    /// opened.
     pub fn merge_operator(mut self, operator: impl MergeOperator) -> Self {
         if let Err(error) = self.operators.register(Arc::new(operator)) {
             self.operator_error.get_or_insert_with(|| error.to_string());
@@ -244,19 +277,24 @@ impl Options {
     }
 
     /// The bytes of a segment of a file that is created: a power of two, 64 KiB to 1 GiB. Default:
-    /// 16 MiB.
+    /// 16 MiB. The file grows by them; no page, chunk of the log or part of a value is larger.
+    /// Others are an error (`InvalidArgument`) when the store is opened.
     pub fn segment_bytes(mut self, bytes: u32) -> Self {
         self.files.segment_bytes = bytes;
         self
     }
 
-    /// The sectors of the disk on which a file is created: 512 (the default) or 4096 bytes.
+    /// The sectors of the disk on which a file is created: 512 (the default) or 4096 bytes. Each
+    /// commit that is synced begins another one. Others are an error (`InvalidArgument`) when the
+    /// store is opened.
     pub fn sector_bytes(mut self, bytes: u32) -> Self {
         self.files.sector_bytes = bytes;
         self
     }
 
     /// Opens for reading only: nothing is written, not even to finish what a crash interrupted.
+    /// Costs memory for what is in the log and not in the tree. What would write gives `ReadOnly`.
+    /// Any number of such openers share a file, while nobody writes to it.
     pub fn read_only(mut self) -> Self {
         self.files.read_only = true;
         self.read_only = true;
@@ -271,23 +309,69 @@ impl Options {
         self.history_bytes = self.history_bytes.min(self.cache_bytes / 8);
     }
 
-    /// Opens a store in a file. Errors: `NotFound`; `Locked` if it is open elsewhere;
-    /// `UnsupportedVersion`; `Corrupt`; `Io`.
+    /// Opens a store in a file. Costs some reads after a [close](Store::close); after a crash,
+    /// reading the log, about [`checkpoint_log_bytes`](Self::checkpoint_log_bytes), whatever the
+    /// size of the store. It waits for that: on an asynchronous executor, open where blocking is
+    /// allowed.
+    ///
+    /// Errors: `NotFound`; `Locked` if it is open elsewhere, in this process too; `UnsupportedVersion`;
+    /// `Corrupt`; `InvalidArgument` for options that are none; `Io`.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("store");
+    /// use thunderhead::{Options, Store};
+    ///
+    /// Store::create(&path)?.close().wait()?;
+    /// let store = Options::new().cache_bytes(16 << 20).open(path)?;
+    /// assert!(store.is_empty().wait()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
         self.open_disk(self.files.open(path)?)
     }
 
-    /// Creates a store in a new file. Errors: `AlreadyExists`; otherwise as [`Self::open`].
+    /// Creates a store in a new file. It has its name once there is a whole store in it: a
+    /// crash leaves none or that. Errors: `AlreadyExists`; `StorageFull`; otherwise as [`Self::open`].
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("store");
+    /// let store = thunderhead::Options::new().segment_bytes(1 << 20).create(path)?;
+    /// assert!(store.is_empty().wait()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Store> {
         self.open_disk(self.files.create(path)?)
     }
 
-    /// Opens the store in a file, or creates it.
+    /// Opens the store in a file, or creates it. Cost and errors: those of the two.
+    ///
+    /// ```
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("store");
+    /// let store = thunderhead::Options::new().open_or_create(path)?;
+    /// assert!(store.is_empty().wait()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Store> {
         self.open_disk(self.files.open_or_create(path)?)
     }
 
-    /// Opens the store on a disk, or creates it where the disk has none.
+    /// Opens the store on a disk, or creates it where the disk has none. Cost and errors: those of
+    /// [`open`](Self::open) but `NotFound`; those of the disk.
+    ///
+    /// ```
+    /// use thunderhead::{Options, disk::MemoryDisk};
+    ///
+    /// let disk = MemoryDisk::new();
+    /// let store = Options::new().open_disk(disk.clone())?;
+    /// store.put("k", "v").wait()?;
+    /// store.close().wait()?;
+    /// let store = Options::new().open_disk(disk)?;
+    /// assert_eq!(store.get("k").wait()?.unwrap(), "v");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn open_disk(&self, disk: impl DiskModel) -> Result<Store> {
         if let Some(message) = &self.operator_error {
             return Err(Error::invalid(message.clone()));

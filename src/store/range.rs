@@ -13,6 +13,7 @@ use futures::Stream;
 use super::ahead::Ahead;
 use super::gate::lock;
 use super::operation::Operation;
+use super::pending::Pending;
 use super::reader::Noting;
 use super::subtree::Base;
 use super::value::{Entry, Value, ValueKind};
@@ -32,7 +33,7 @@ enum Loaded {
     Value(Bytes),
 }
 
-type Loading = Pin<Box<dyn Future<Output = Result<Loaded>> + Send>>;
+type Loading = Pending<Result<Loaded>>;
 
 /// The value of an entry that is lent.
 enum Lent<'v> {
@@ -109,6 +110,20 @@ impl<R, F: FnOnce(&[u8], Lent<'_>) -> R> Future for Lend<'_, '_, F> {
 /// are put on what it leads to, in any case.
 ///
 /// Costs: one descent a leaf; where nothing is pending, no more than a copy an entry.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// for key in ["a", "b", "c"] {
+///     store.put(key, "…").wait()?;
+/// }
+/// let mut range = store.range("a"..="c");
+/// let mut keys = Vec::new();
+/// while let Some(key) = range.next_with(|key, _value| key.to_vec()).wait()? {
+///     keys.push(key);
+/// }
+/// assert_eq!(keys, [b"a", b"b", b"c"]);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[must_use = "a range does nothing before it is asked"]
 pub struct Range<'r> {
     over: Layered,
@@ -264,7 +279,7 @@ impl<'r> Range<'r> {
         let mut value = None;
         loop {
             if let Some(future) = loading {
-                let result = ready!(future.as_mut().poll(context));
+                let result = ready!(Pin::new(future).poll(context));
                 *loading = None;
                 match result {
                     Ok(Loaded::Value(loaded)) => value = Some(loaded),
@@ -284,13 +299,13 @@ impl<'r> Range<'r> {
                 Stop::End => return Poll::Ready(Ok(None)),
                 Stop::Need(pointer, expect) => {
                     let pages = Arc::clone(self.over.version().pages());
-                    if pages.readahead_bytes > 0 {
+                    if pages.readahead.scan_bytes > 0 {
                         let need = (pointer, expect);
                         let page = ready!(self.poll_ahead(direction, &pages, need, context))?;
                         self.loaded.push(page);
                         continue;
                     }
-                    *loading = Some(Box::pin(async move {
+                    *loading = Some(Pending::new(async move {
                         pages.load(&pointer, expect).await.map(Loaded::Page)
                     }));
                     continue;
@@ -351,14 +366,14 @@ impl<'r> Range<'r> {
         if target_of(tag, &payload).is_some() {
             let (over, base) = (self.over.clone(), self.base.clone());
             let reads = self.noted.as_ref().map(|(reads, _)| Arc::clone(reads));
-            return Box::pin(async move {
+            return Pending::new(async move {
                 let (over, reads) = (&over, reads.as_deref());
                 let noting = Noting { over, reads };
                 let value = noting.load(base.bytes(), &key, (tag, payload));
                 value.await.map(Loaded::Value)
             });
         }
-        Box::pin(async move {
+        Pending::new(async move {
             load_value(&pages, &key, tag, &payload)
                 .await
                 .map(Loaded::Value)
@@ -386,6 +401,18 @@ impl<'r> Range<'r> {
     }
 
     /// Lends the key of the next entry to a function, without looking at its value.
+    /// `None` at the end.
+    /// Nothing is allocated. Errors: `Corrupt`; `Io`.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "b", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut range = store.iter();
+    /// assert_eq!(range.next_key_with(|key| key[0]).wait()?, Some(b'a'));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn next_key_with<R>(
         &mut self,
         function: impl FnOnce(&[u8]) -> R,
@@ -394,6 +421,18 @@ impl<'r> Range<'r> {
     }
 
     /// Lends the key of the last entry that is left to a function.
+    /// Cost and errors: those of
+    /// [`next_key_with`](Self::next_key_with).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "b", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut range = store.iter();
+    /// assert_eq!(range.next_back_key_with(|key| key[0]).wait()?, Some(b'c'));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn next_back_key_with<R>(
         &mut self,
         function: impl FnOnce(&[u8]) -> R,
@@ -401,13 +440,34 @@ impl<'r> Range<'r> {
         Operation::new(self.lend(Direction::Backward, false, |key, _| function(key)))
     }
 
-    /// The keys alone: values that are not in their leaves are not read.
+    /// The keys alone: values that are not in their leaves are not read. Free.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "b", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let keys = store.iter().keys().collect::<thunderhead::Result<Vec<_>>>()?;
+    /// assert_eq!(keys, [b"a", b"b", b"c"]);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn keys(self) -> Keys<'r> {
         Keys { range: self }
     }
 
     /// Lends the next entry, key and value, to a function. `None` at the end. No allocation where
     /// the value is in its leaf. Of a reference that is not followed, the key that it names is lent.
+    ///
+    /// Errors: those of [`Store::get`](crate::Store::get); then the function was not called.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "value").wait()?;
+    /// let mut range = store.iter();
+    /// assert_eq!(range.next_with(|key, value| key.len() + value.len()).wait()?, Some(6));
+    /// assert_eq!(range.next_with(|_, _| ()).wait()?, None);
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn next_with<R>(
         &mut self,
         function: impl FnOnce(&[u8], &[u8]) -> R,
@@ -416,6 +476,18 @@ impl<'r> Range<'r> {
     }
 
     /// Lends the last entry that is left to a function.
+    /// Cost and errors: those of
+    /// [`next_with`](Self::next_with).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "b", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut range = store.iter();
+    /// assert_eq!(range.next_back_with(|key, _| key[0]).wait()?, Some(b'c'));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn next_back_with<R>(
         &mut self,
         function: impl FnOnce(&[u8], &[u8]) -> R,
@@ -424,6 +496,19 @@ impl<'r> Range<'r> {
     }
 
     /// Lends the next entry to a function, which is told whether it has a value or a reference.
+    /// Cost and errors:
+    /// those of [`next_with`](Self::next_with).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use thunderhead::ValueKind;
+    ///
+    /// store.put_reference("newest", "2026").wait()?;
+    /// let mut range = store.iter();
+    /// let is_reference = |_: &[u8], kind: ValueKind<'_>| matches!(kind, ValueKind::Reference(_));
+    /// assert_eq!(range.next_kind_with(is_reference).wait()?, Some(true));
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn next_kind_with<R>(
         &mut self,
         function: impl FnOnce(&[u8], ValueKind<'_>) -> R,
@@ -435,6 +520,7 @@ impl<'r> Range<'r> {
 
     /// Lends the last entry that is left to a function, which is told whether it has a value or a
     /// reference.
+    /// Cost and errors: those of [`next_with`](Self::next_with).
     pub fn next_back_kind_with<R>(
         &mut self,
         function: impl FnOnce(&[u8], ValueKind<'_>) -> R,
@@ -445,11 +531,35 @@ impl<'r> Range<'r> {
     }
 
     /// The next entry, owned.
+    /// `None` at the end. Copies key and value. Errors: those of
+    /// [`Store::get`](crate::Store::get).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("k", "v").wait()?;
+    /// let mut range = store.iter();
+    /// let (key, value) = range.next_entry().wait()?.expect("there is one");
+    /// assert_eq!((&key[..], &value[..]), (&b"k"[..], &b"v"[..]));
+    /// assert!(range.next_entry().wait()?.is_none());
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn next_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
         Operation::new(self.lend(Direction::Forward, true, entry))
     }
 
     /// The last entry that is left, owned.
+    /// Cost and errors: those of [`next_entry`](Self::next_entry).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// for key in ["a", "b", "c"] {
+    ///     store.put(key, "…").wait()?;
+    /// }
+    /// let mut range = store.iter();
+    /// let (key, _value) = range.next_back_entry().wait()?.expect("there are three");
+    /// assert_eq!(key, b"c");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn next_back_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
         Operation::new(self.lend(Direction::Backward, true, entry))
     }

@@ -9,23 +9,28 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::Stream;
 use futures::io::{AsyncBufRead, AsyncRead, AsyncSeek};
-use futures::{FutureExt, Stream};
 
 use super::operation::Operation;
-use crate::disk::block_on;
+use super::value_ahead::Pieces;
+use crate::disk::{block_on, overlapping};
 use crate::error::Result;
 use crate::snapshot::{View, off_tree_reader};
 use crate::tree::pages::Pages;
 use crate::value::OffTree;
 
-/// How much is read at first, and after a jump; twice as much each time while one reads on.
-const STEP_BYTES_MIN: u64 = 32 << 10;
-/// How much is read at a time at most.
+/// How much is read at a time at most: this, and so many blocks. At first, and after a jump, it is a
+/// block; twice as much each time while one reads on.
 const STEP_BYTES_MAX: u64 = 1 << 20;
+const STEP_BLOCKS_MAX: u64 = 256;
 
-/// Reads a value of any size in bounded memory: at most 1 MiB of it at a time.
+/// Reads a value of any size in bounded memory: at most 1 MiB of it at a time, and what it reads ahead.
+///
+/// One that goes on from one piece to the next asks for those after it, too: as many at a time as the
+/// disk serves at once, and up to [`Options::readahead_bytes`](crate::Options::readahead_bytes), by
+/// default 2 MiB. What was read ahead and is not wanted after a jump is forgotten, as it is when the
+/// reader is dropped.
 ///
 /// It shows the value as it was when the reader was made, whatever is written since, and keeps what
 /// that takes from being used again. Bytes are verified when they are read.
@@ -65,9 +70,12 @@ pub struct ValueReader<'r> {
     /// What was read last, and where it begins.
     chunk: Bytes,
     chunk_at: u64,
+    block_bytes: u64,
     step_bytes: u64,
-    /// A poll began to read from here on.
-    loading: Option<(u64, BoxFuture<'static, Result<Bytes>>)>,
+    /// What was asked for.
+    pieces: Pieces,
+    /// For whom: a poll waits for what is here.
+    wanted: Option<u64>,
     borrowed: PhantomData<&'r ()>,
 }
 
@@ -81,15 +89,21 @@ enum Content {
 impl<'r> ValueReader<'r> {
     pub(super) fn whole(pages: Arc<Pages>, view: View, value: Bytes) -> Self {
         let length = value.len() as u64;
-        Self::new(pages, view, Content::Whole(value), length)
+        Self::new(pages, view, Content::Whole(value), (length, STEP_BYTES_MAX))
     }
 
     pub(super) fn off_tree(pages: Arc<Pages>, view: View, payload: Vec<u8>) -> Result<Self> {
-        let length = OffTree::from_payload(&payload)?.length;
-        Ok(Self::new(pages, view, Content::OffTree(payload), length))
+        let value = OffTree::from_payload(&payload)?;
+        let cut = (value.length, value.block_bytes.into());
+        Ok(Self::new(pages, view, Content::OffTree(payload), cut))
     }
 
-    fn new(pages: Arc<Pages>, view: View, content: Content, length: u64) -> Self {
+    fn new(
+        pages: Arc<Pages>,
+        view: View,
+        content: Content,
+        (length, block_bytes): (u64, u64),
+    ) -> Self {
         Self {
             pages,
             view,
@@ -98,19 +112,21 @@ impl<'r> ValueReader<'r> {
             position: 0,
             chunk: Bytes::new(),
             chunk_at: 0,
-            step_bytes: STEP_BYTES_MIN,
-            loading: None,
+            block_bytes,
+            step_bytes: block_bytes,
+            pieces: Pieces::default(),
+            wanted: None,
             borrowed: PhantomData,
         }
     }
 
-    /// The length of the value in bytes.
+    /// The length of the value in bytes. Free.
     pub fn length(&self) -> u64 {
         self.length
     }
 
     /// The bytes from `offset` on, at most `length`, fewer at the end; wherever the reader is. Reads
-    /// the blocks that they are in. Memory: as many bytes. Errors: `Corrupt`; `Io`.
+    /// the blocks that they are in. Memory: as many bytes. Errors: `Corrupt`; `Io`; `CodecMissing`.
     pub fn read_at(
         &self,
         offset: u64,
@@ -120,8 +136,10 @@ impl<'r> ValueReader<'r> {
     }
 
     /// The value in pieces of at most 1 MiB, from where the reader is.
+    /// Their memory is yours; what is read
+    /// ahead is the reader's.
     pub fn chunks(mut self) -> ValueChunks<'r> {
-        self.step_bytes = STEP_BYTES_MAX;
+        self.step_bytes = self.step_bytes_max();
         ValueChunks {
             reader: self,
             failed: false,
@@ -162,29 +180,58 @@ impl<'r> ValueReader<'r> {
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<()>> {
         while self.position < self.length && self.buffered().is_empty() {
             let at = self.position;
-            let (_, loading) = match &mut self.loading {
-                Some(loading) if loading.0 == at => loading,
-                slot => {
-                    let goes_on = at == self.chunk_at + self.chunk.len() as u64 && at > 0;
-                    self.step_bytes = match goes_on {
-                        true => (self.step_bytes * 2).min(STEP_BYTES_MAX),
-                        false if at == 0 => self.step_bytes,
-                        false => STEP_BYTES_MIN,
-                    };
-                    // To the end of a step, which is that of a block.
-                    let end = (at + 1).next_multiple_of(self.step_bytes);
-                    let length = (end - at) as usize;
-                    *slot = None;
-                    let loading = self.part(at, length).boxed();
-                    self.loading.insert((at, loading))
-                }
-            };
-            let loaded = ready!(loading.as_mut().poll(context));
-            self.loading = None;
-            self.chunk = loaded?;
-            self.chunk_at = at;
+            if self.wanted != Some(at) {
+                self.want(at);
+            }
+            let loaded = ready!(self.pieces.poll_first(context));
+            self.wanted = None;
+            (self.chunk_at, self.chunk) = loaded?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Asks for the piece from here on and, if the reader goes on from the last one, for those after it.
+    fn want(&mut self, at: u64) {
+        let goes_on = at == self.chunk_at + self.chunk.len() as u64 && at > 0;
+        self.step_bytes = match goes_on {
+            true => (self.step_bytes * 2).min(self.step_bytes_max()),
+            false if at == 0 => self.step_bytes,
+            false => self.block_bytes,
+        };
+        self.wanted = Some(at);
+        // What was taken makes room.
+        (self.chunk_at, self.chunk) = (at, Bytes::new());
+        let ahead_bytes = match self.content {
+            Content::OffTree(_) if goes_on => self.pages.readahead.value_bytes as u64,
+            _ => 0,
+        };
+        if self.pieces.go_to(at) {
+            let (end, part) = self.step(at);
+            match ahead_bytes {
+                // A thread that waits for nothing else reads by itself.
+                0 => self.pieces.push(at, end, part),
+                _ => self.pieces.push(at, end, overlapping(part)),
+            }
+        }
+        let at_once = self.pages.disk.properties().concurrency;
+        while let Some(from) = self.pieces.end().filter(|end| *end < self.length) {
+            let (end, part) = self.step(from);
+            let bytes = self.pieces.bytes_ahead() + (end - from);
+            if bytes > ahead_bytes || self.pieces.under_way() >= at_once {
+                break;
+            }
+            self.pieces.push(from, end, overlapping(part));
+        }
+    }
+
+    fn step_bytes_max(&self) -> u64 {
+        (self.block_bytes * STEP_BLOCKS_MAX).min(STEP_BYTES_MAX)
+    }
+
+    /// The piece from a byte to the end of a step, which is that of a block, and where it ends.
+    fn step(&self, at: u64) -> (u64, impl Future<Output = Result<Bytes>> + Send + use<>) {
+        let end = (at + 1).next_multiple_of(self.step_bytes).min(self.length);
+        (end, self.part(at, (end - at) as usize))
     }
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
@@ -287,6 +334,18 @@ impl fmt::Debug for ValueReader<'_> {
 
 /// A value in pieces: see [`ValueReader::chunks`]. A [`Stream`], and an [`Iterator`] that waits;
 /// after an error they end.
+///
+/// ```
+/// # let store = thunderhead::Store::in_memory()?;
+/// store.put("film", vec![7; 3_000_000]).wait()?;
+/// let mut chunks = store.value_reader("film").wait()?.expect("it was just put").chunks();
+/// let mut length = 0;
+/// while let Some(chunk) = chunks.next_chunk().wait()? {
+///     length += chunk.len();
+/// }
+/// assert_eq!(length, 3_000_000);
+/// # Ok::<(), thunderhead::Error>(())
+/// ```
 #[must_use = "nothing is read before it is asked for"]
 #[derive(Debug)]
 pub struct ValueChunks<'r> {
@@ -296,6 +355,7 @@ pub struct ValueChunks<'r> {
 
 impl<'r> ValueChunks<'r> {
     /// The next piece.
+    /// `None` at the end. Errors: `Corrupt`; `Io`; `CodecMissing`.
     pub fn next_chunk(
         &mut self,
     ) -> Operation<impl Future<Output = Result<Option<Bytes>>> + Send + use<'_, 'r>> {

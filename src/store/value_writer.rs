@@ -8,13 +8,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use futures::FutureExt;
-use futures::future::BoxFuture;
 use futures::io::AsyncWrite;
 
 use super::Store;
 use super::batch::Batch;
 use super::operation::Operation;
+use super::pending::Pending;
 use super::transaction::{Transaction, Writes};
 use super::writing::Writing;
 use crate::disk::block_on;
@@ -88,7 +87,7 @@ impl<'t> From<&'t mut Transaction> for Target<'t> {
 enum State {
     Ready(Box<Writing>),
     /// A poll began to save what was held back.
-    Saving(BoxFuture<'static, (Box<Writing>, Result<()>)>),
+    Saving(Pending<(Box<Writing>, Result<()>)>),
     Failed,
 }
 
@@ -107,7 +106,7 @@ impl<'t> ValueWriter<'t> {
         })
     }
 
-    /// How many bytes were taken so far.
+    /// How many bytes were taken so far. Free; 0 after an error.
     pub fn length(&mut self) -> u64 {
         match &mut self.state {
             State::Ready(writing) => writing.length(),
@@ -126,6 +125,15 @@ impl<'t> ValueWriter<'t> {
     }
 
     /// Appends bytes; large ones are not copied. Errors: those of [`write`](Self::write).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// let mut writer = store.value_writer("film")?;
+    /// writer.write_bytes(vec![7; 1 << 20]).wait()?;
+    /// assert_eq!(writer.length(), 1 << 20);
+    /// writer.finish().wait()?;
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn write_bytes(
         &mut self,
         bytes: impl Into<Bytes>,
@@ -136,7 +144,8 @@ impl<'t> ValueWriter<'t> {
 
     /// Puts the value in the place of what the key had: as a commit of its own, with the store's
     /// durability, or into the transaction or batch that the writer is of, which goes to the disk if
-    /// it outgrows its memory, as with a put there. Errors: those of a [`put`](Store::put).
+    /// it outgrows its memory, as with a put there. Costs writing what was held back,
+    /// and the index. Errors: those of a [`put`](Store::put).
     pub fn finish(mut self) -> Operation<impl Future<Output = Result<()>> + Send + use<'t>> {
         Operation::new(async move {
             self.ready().await?;
@@ -166,7 +175,7 @@ impl<'t> ValueWriter<'t> {
         let State::Saving(saving) = &mut self.state else {
             return Poll::Ready(Ok(()));
         };
-        let (writing, saved) = ready!(saving.as_mut().poll(context));
+        let (writing, saved) = ready!(Pin::new(saving).poll(context));
         self.state = match saved {
             Ok(()) => State::Ready(writing),
             Err(_) => State::Failed,
@@ -192,7 +201,7 @@ impl<'t> ValueWriter<'t> {
                 let saved = writing.save_taken().await;
                 (writing, saved)
             };
-            self.state = State::Saving(saving.boxed());
+            self.state = State::Saving(Pending::new(saving));
         }
     }
 }

@@ -15,13 +15,13 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures::Stream;
-use futures::future::BoxFuture;
 
 use super::core::Core;
 use super::gate::lock;
 use super::history::{Recent, Since};
 use super::key_range::KeyRange;
 use super::operation::Operation;
+use super::pending::Pending;
 use super::reader::{Reader, half_open};
 use super::value::{Value, ValueKind};
 use super::{Snapshot, Store};
@@ -90,7 +90,7 @@ pub struct Watch {
     since: Since,
     /// What was seen and not given.
     seen: VecDeque<Watched>,
-    waiting: Option<BoxFuture<'static, ()>>,
+    waiting: Option<Pending<()>>,
     failed: bool,
     _watcher: Watcher,
 }
@@ -168,11 +168,26 @@ impl Watch {
     ///
     /// Errors, once everything that was committed before is given: `Closed`, also where no
     /// [`Store`] is left; `Poisoned`.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// use thunderhead::Watched;
+    ///
+    /// let mut watch = store.watch(.., store.sequence());
+    /// let sequence = store.put("k", "v").wait()?;
+    /// match watch.next_commit().wait()? {
+    ///     Watched::Commit { sequence: seen, .. } => assert_eq!(seen, sequence),
+    ///     Watched::Missed(snapshot) => println!("to be read anew: {snapshot:?}"),
+    ///     _ => {}
+    /// }
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
     pub fn next_commit(&mut self) -> Operation<impl Future<Output = Result<Watched>> + Send> {
         Operation::new(poll_fn(|context| self.poll_watched(context)))
     }
 
-    /// Everything up to this commit was given or did not change the range.
+    /// Everything up to this commit was given or did not change the range: where to
+    /// [watch](Store::watch) from to go on. Free.
     pub fn sequence(&self) -> SequenceNumber {
         match self.seen.front() {
             Some(Watched::Commit { sequence, .. }) => SequenceNumber(sequence.0 - 1),
@@ -183,7 +198,7 @@ impl Watch {
     fn poll_watched(&mut self, context: &mut Context<'_>) -> Poll<Result<Watched>> {
         loop {
             if let Some(waiting) = &mut self.waiting {
-                ready!(waiting.as_mut().poll(context));
+                ready!(Pin::new(waiting).poll(context));
                 self.waiting = None;
             }
             let core = Arc::clone(&self.reader.core);
@@ -198,7 +213,7 @@ impl Watch {
                 continue;
             }
             goes_on?;
-            self.waiting = Some(Box::pin(async move { core.watched.after(count).await }));
+            self.waiting = Some(Pending::new(async move { core.watched.after(count).await }));
         }
     }
 

@@ -39,6 +39,15 @@ impl Expect {
     }
 }
 
+/// How many bytes may be read before they are needed. 0: none.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Readahead {
+    /// By a range or a cursor: pages.
+    pub(crate) scan_bytes: usize,
+    /// By the reader of a value: blocks of it.
+    pub(crate) value_bytes: usize,
+}
+
 /// What everything that touches the tree needs.
 pub(crate) struct Pages {
     pub(crate) disk: Disk,
@@ -47,8 +56,7 @@ pub(crate) struct Pages {
     pub(crate) store: StoreId,
     pub(crate) settings: Settings,
     pub(crate) operators: Operators,
-    /// How much a scan may read ahead. 0: nothing.
-    pub(crate) readahead_bytes: usize,
+    pub(crate) readahead: Readahead,
     /// Of values that are written.
     pub(crate) compression: Compression,
 }

@@ -131,7 +131,7 @@ impl Fixture {
                 store: StoreId([1; 16]),
                 settings,
                 operators,
-                readahead_bytes: 0,
+                readahead: Default::default(),
                 compression: Default::default(),
             }),
             root: PagePointer::NOTHING,

@@ -11,7 +11,7 @@ use thunderhead::disk::{Fails, FileDisk, FileDiskOptions, SimulatedMachine};
 use thunderhead::format::Settings;
 use thunderhead::{ErrorKind, Maintenance, Options, Store};
 
-use crate::run::Append;
+use crate::append::Append;
 
 fn store() -> Store {
     let options = Options::new().merge_operator(Append);

@@ -9,6 +9,8 @@
 //!
 //! `THUNDERHEAD_ROUNDS` multiplies the rounds; `THUNDERHEAD_SEED` plays one seed again.
 
+#[path = "../fixtures/append.rs"]
+mod append;
 mod cursors;
 mod limits;
 mod references;
@@ -23,7 +25,8 @@ use thunderhead::disk::{FileDiskOptions, Ledger, MemoryDisk};
 use thunderhead::format::Settings;
 use thunderhead::{Maintenance, Options};
 
-use run::{Append, Last, Place, Setup, run, shrink};
+use append::Append;
+use run::{Last, Place, Setup, run, shrink};
 use script::Shape;
 
 fn from_environment(name: &str) -> Option<u64> {

@@ -14,7 +14,7 @@ use thunderhead::{
     Value, ValueKind,
 };
 
-use crate::run::Append;
+use crate::append::Append;
 
 const VIEW: &[u8] = b"v/";
 

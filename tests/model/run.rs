@@ -9,29 +9,17 @@ use std::path::PathBuf;
 use thunderhead::disk::{AssertingDisk, FileDiskOptions, Ledger, MemoryDisk};
 use thunderhead::{MergeOperator, Options, Snapshot, Store, Transaction};
 
+use crate::append::Append;
 use crate::cursors::{check_cursor, edit_at_cursor};
 use crate::script::{Content, Inside, Modify, Read, Step, Write};
 
 pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 pub type Outcome<T = ()> = Result<T, String>;
 
-/// Operands are put behind each other: associative, and the order shows.
-pub struct Append;
-/// The same, but only the last bytes are kept: the two do not commute with each other either.
+/// Operands are put behind each other, but only the last bytes are kept: the two do not commute with each other either.
 pub struct Last;
 
 const LAST_BYTES: usize = 24;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or_default());
-        out.extend_from_slice(operand);
-    }
-}
 
 impl MergeOperator for Last {
     fn name(&self) -> &str {

@@ -10,7 +10,7 @@ use thunderhead::disk::MemoryDisk;
 use thunderhead::format::Settings;
 use thunderhead::{Durability, Maintenance, Options};
 
-use crate::run::Append;
+use crate::append::Append;
 
 #[test]
 fn every_call_can_be_awaited() {

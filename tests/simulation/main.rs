@@ -4,6 +4,8 @@
 //! runs `n` times as many seeds; `THUNDERHEAD_SEED=s` runs that one alone, and
 //! `THUNDERHEAD_CALL=c` crashes or fails only at that call of it. A failing test prints both.
 
+#[path = "../fixtures/append.rs"]
+mod append;
 mod crashes;
 mod faults;
 mod full;

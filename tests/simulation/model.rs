@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use thunderhead::{Durability, MergeOperator};
+use thunderhead::Durability;
 
 pub type State = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
@@ -26,20 +26,6 @@ pub fn value(length: usize, first: u8) -> Vec<u8> {
     (0..length)
         .map(|at| first.wrapping_add((at ^ (at >> 8)) as u8))
         .collect()
-}
-
-/// Appends operands to the value. Associative.
-pub struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or_default());
-        out.extend_from_slice(operand);
-    }
 }
 
 pub fn apply(state: &mut State, operation: &Operation) {

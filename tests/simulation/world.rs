@@ -1,5 +1,6 @@
 //! A store on a simulated machine beside its model.
 
+use std::io::Read as _;
 use std::ops::ControlFlow;
 
 use fastrand::Rng;
@@ -11,7 +12,8 @@ use thunderhead::{
     Transaction,
 };
 
-use super::model::{Append, Model, Operation, State, followed, value};
+use super::append::Append;
+use super::model::{Model, Operation, State, followed, value};
 use super::script::{BATCHES, Change, Modify, Step};
 
 /// How the stores of a test are made.
@@ -62,6 +64,7 @@ impl Shape {
                 .checkpoint_log_bytes(random.u64(4 << 10..16 << 10))
                 .compression(compression)
                 .reserve_bytes(if random.bool() { 0 } else { 16 << 10 })
+                .readahead_bytes(if random.bool() { 0 } else { 8 << 10 })
                 .maintenance(Maintenance::Caller)
                 .merge_operator(Append),
             files,
@@ -210,6 +213,14 @@ impl World {
                 for (key, found) in keys.iter().zip(&found) {
                     let expected = self.model.newest().get(key);
                     assert_eq!(found.as_deref(), expected.map(|value| &value[..]));
+                    let Some(mut reader) = self.store().value_reader(key).wait()? else {
+                        continue;
+                    };
+                    let mut read = Vec::new();
+                    if let Err(error) = reader.read_to_end(&mut read) {
+                        return Err(error.downcast().expect("an error of the store"));
+                    }
+                    assert_eq!(found.as_deref(), Some(&read[..]));
                 }
             }
             Step::Compact => {

@@ -186,6 +186,10 @@ impl RawFile for SimulatedFile {
         }
         self.change(|state| state.named = true)
     }
+
+    fn answers_at_once(&self) -> bool {
+        true
+    }
 }
 
 impl Drop for SimulatedFile {
