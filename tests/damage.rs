@@ -4,27 +4,19 @@
 //! Every byte that is not zero is flipped; of the zeros, which are room and padding, one in 53.
 //! `THUNDERHEAD_ROUNDS` says how much more of them it is to be, and from 53 on it is everything.
 
+#[path = "fixtures/append.rs"]
+mod append;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thunderhead::disk::{FileDisk, FileDiskOptions, SimulatedMachine};
 use thunderhead::format::Settings;
-use thunderhead::{ErrorKind, Maintenance, MergeOperator, Options, Result, Store};
+use thunderhead::{ErrorKind, Maintenance, Options, Result, Store};
+
+use append::Append;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or_default());
-        out.extend_from_slice(operand);
-    }
-}
 
 fn rounds() -> u64 {
     let rounds = std::env::var("THUNDERHEAD_ROUNDS").ok();
@@ -40,7 +32,14 @@ fn files() -> FileDiskOptions {
 fn options() -> Options {
     let mut settings = Settings::tiny();
     settings.log_chunk_bytes = 16 << 10;
-    Options::new()
+    let options = Options::new();
+    #[cfg(feature = "lz4")]
+    let options = {
+        // Of several sectors, so that compressing one saves some.
+        settings.block_bytes = 1024;
+        options.compression(thunderhead::Compression::Lz4)
+    };
+    options
         .settings(settings)
         .journal_bytes(512)
         .cache_bytes(1 << 20)
@@ -54,6 +53,16 @@ struct Sample {
     machine: SimulatedMachine,
     before: Map,
     content: Map,
+}
+
+/// Overwrites a part of a value, and adds to it; it shares blocks with the one before.
+fn change_part(store: &Store, map: &mut Map, key: &str) {
+    let value = map.get_mut(key.as_bytes()).unwrap();
+    let at = value.len() / 2;
+    store.write_at(key, at as u64, &[7; 100]).wait().unwrap();
+    value[at..at + 100].fill(7);
+    store.append_to(key, b"its end").wait().unwrap();
+    value.extend_from_slice(b"its end");
 }
 
 fn sample(close: bool) -> Sample {
@@ -72,8 +81,11 @@ fn sample(close: bool) -> Sample {
         store.put(key, &value).wait().unwrap();
         map.insert(key.into(), value);
     }
+    // Values made of others: one in the tree, and one, over its base, pending.
+    change_part(&store, &mut map, "larger");
     while store.maintain().wait().unwrap() {}
     store.checkpoint().wait().unwrap();
+    change_part(&store, &mut map, "larger");
     store.merge("key/03", "append", "!").wait().unwrap();
     map.get_mut(&b"key/03"[..]).unwrap().push(b'!');
     store.delete_range("key/10".."key/15").wait().unwrap();
