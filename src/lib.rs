@@ -104,6 +104,7 @@ mod tree;
 pub mod typed;
 mod value;
 
+pub use cache::CacheStatistics;
 pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
     Attempt, Batch, Branch, BranchInfo, Branches, Change, Compaction, Components, Cursor,
