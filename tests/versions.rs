@@ -382,3 +382,195 @@ fn each_name_reads_what_was_there_and_nothing_is_lost_or_left_over() {
         assert_eq!(summary.kept.pages(), 0, "seed {seed}");
     }
 }
+
+/// What a store has: its content, its names, its branches.
+#[derive(Clone, PartialEq)]
+struct Model {
+    now: Map,
+    names: BTreeMap<Vec<u8>, Map>,
+    branches: BTreeMap<Vec<u8>, Map>,
+}
+
+/// Something to be done, all of it or nothing.
+#[derive(Clone, Debug)]
+enum Action {
+    Put(u8, usize),
+    Save(u8),
+    Delete(u8),
+    Restore(u8, u8),
+    Branch(u8, u8),
+    CommitToBranch(u8, u8, usize),
+    SaveBranch(u8, u8),
+    DeleteBranch(u8),
+    Checkpoint,
+    Compact,
+}
+
+impl Action {
+    fn apply(&self, store: &Store) -> Result<(), thunderhead::Error> {
+        let (snapshots, branches) = (store.snapshots(), store.branches());
+        match *self {
+            Self::Put(key, length) => drop(store.put([key], vec![key; length]).wait()?),
+            Self::Save(name) => drop(snapshots.save([name]).wait()?),
+            Self::Delete(name) => drop(snapshots.delete([name]).wait()?),
+            Self::Restore(name, before) => drop(snapshots.restore([name], [before]).wait()?),
+            Self::Branch(branch, name) => drop(branches.create([branch], [name]).wait()?),
+            Self::CommitToBranch(branch, key, length) => {
+                let mut transaction = branches.open([branch]).wait()?.begin().wait()?;
+                transaction.put([key], vec![key; length]).wait()?;
+                transaction.commit().wait()?;
+            }
+            Self::SaveBranch(branch, name) => {
+                drop(branches.open([branch]).wait()?.save([name]).wait()?);
+            }
+            Self::DeleteBranch(branch) => drop(branches.delete([branch]).wait()?),
+            Self::Checkpoint => store.checkpoint().wait()?,
+            Self::Compact => drop(store.compact().wait()?),
+        }
+        Ok(())
+    }
+
+    fn change(&self, model: &mut Model) {
+        match *self {
+            Self::Put(key, length) => drop(model.now.insert(vec![key], vec![key; length])),
+            Self::Save(name) => drop(model.names.insert(vec![name], model.now.clone())),
+            Self::Delete(name) => drop(model.names.remove(&[name][..])),
+            Self::Restore(name, before) => {
+                let restored = model.names[&[name][..]].clone();
+                let was = std::mem::replace(&mut model.now, restored);
+                model.names.insert(vec![before], was);
+            }
+            Self::Branch(branch, name) => {
+                let content = model.names[&[name][..]].clone();
+                model.branches.insert(vec![branch], content);
+            }
+            Self::CommitToBranch(branch, key, length) => {
+                let content = model.branches.get_mut(&[branch][..]).expect("a branch");
+                content.insert(vec![key], vec![key; length]);
+            }
+            Self::SaveBranch(branch, name) => {
+                let content = model.branches[&[branch][..]].clone();
+                model.names.insert(vec![name], content);
+            }
+            Self::DeleteBranch(branch) => drop(model.branches.remove(&[branch][..])),
+            Self::Checkpoint | Self::Compact => {}
+        }
+    }
+}
+
+fn model_of(store: &Store) -> Model {
+    let names = store.snapshots().list().map(|info| {
+        let name = info.expect("a list").name;
+        let snapshot = store.snapshots().open(&name).wait();
+        let content = contents(&snapshot.expect("a snapshot"));
+        (name, content)
+    });
+    let names = names.collect();
+    let listed = store.branches().list().wait().expect("a list");
+    let branches = listed.into_iter().map(|info| {
+        let branch = store.branches().open(&info.name).wait().expect("a branch");
+        let content = contents(&branch.snapshot().wait().expect("its newest version"));
+        (info.name, content)
+    });
+    Model {
+        now: contents(&store.snapshot()),
+        branches: branches.collect(),
+        names,
+    }
+}
+
+/// Every call of the disk in which power may fail, while versions are saved, restored, branched, taken
+/// apart and compacted: afterwards everything is as before the call or as after it.
+#[test]
+fn a_crash_in_the_midst_of_anything_leaves_what_was_before_or_after() {
+    use Action::*;
+    let script = [
+        Put(1, 20),
+        Put(2, 900),
+        Save(b'a'),
+        Put(1, 30),
+        Checkpoint,
+        Put(2, 1500),
+        Save(b'b'),
+        Put(3, 40),
+        Checkpoint,
+        Restore(b'a', b'c'),
+        Put(4, 700),
+        Branch(b'x', b'b'),
+        CommitToBranch(b'x', 5, 800),
+        SaveBranch(b'x', b'd'),
+        CommitToBranch(b'x', 6, 60),
+        Delete(b'b'),
+        Checkpoint,
+        Restore(b'c', b'e'),
+        DeleteBranch(b'x'),
+        Delete(b'c'),
+        Compact,
+        Delete(b'a'),
+        Delete(b'e'),
+        Checkpoint,
+        Delete(b'd'),
+        Checkpoint,
+        Checkpoint,
+    ];
+    let options = Options::new()
+        .settings(Settings::tiny())
+        .maintenance(Maintenance::Caller)
+        .journal_bytes(300);
+    let mut files = FileDiskOptions::default();
+    files.segment_bytes = 256 << 10;
+    let open = |machine: &SimulatedMachine| {
+        let disk = FileDisk::open_or_create_on(machine, &files)?;
+        options.open_disk(disk)
+    };
+    let step = 1 + 6 / from_environment("THUNDERHEAD_ROUNDS").unwrap_or(1);
+    let mut call = 1;
+    loop {
+        let machine = SimulatedMachine::new(call);
+        machine.crash_at(call);
+        let nothing = Model {
+            now: Map::new(),
+            names: BTreeMap::new(),
+            branches: BTreeMap::new(),
+        };
+        let (mut before, mut after) = (nothing.clone(), nothing);
+        let mut finished = false;
+        if let Ok(store) = open(&machine) {
+            finished = true;
+            for action in &script {
+                action.change(&mut after);
+                if action.apply(&store).is_err() {
+                    finished = false;
+                    break;
+                }
+                before = after.clone();
+            }
+        }
+        let machine = machine.fork();
+        machine.power_loss(call);
+        let store = open(&machine).expect("a store after a crash");
+        let found = model_of(&store);
+        assert!(found == before || found == after, "crash at call {call}");
+        let (findings, _) = verify(&store);
+        assert!(findings.is_empty(), "crash at call {call}: {findings:#?}");
+        // It goes on, and gives back what is not needed.
+        for name in found.names.keys() {
+            store.snapshots().delete(name).wait().expect("a deletion");
+        }
+        for branch in found.branches.keys() {
+            store.branches().delete(branch).wait().expect("a deletion");
+        }
+        for _ in 0..6 {
+            store.put("again", "and again").wait().expect("a put");
+            store.checkpoint().wait().expect("a checkpoint");
+            while store.maintain().wait().expect("maintenance") {}
+        }
+        let (findings, summary) = verify(&store);
+        assert!(findings.is_empty(), "crash at call {call}: {findings:#?}");
+        assert_eq!(summary.kept_versions, 0, "crash at call {call}");
+        if finished {
+            break;
+        }
+        call += step;
+    }
+}

@@ -106,6 +106,8 @@ pub(super) struct Recycling {
     kept_through: Option<Birth>,
     /// What such versions may reach, for the next checkpoint to find out and to list.
     listed: Vec<Listed>,
+    /// Some of that comes of a version that is being taken apart.
+    lists_destroyed: bool,
 }
 
 impl Recycling {
@@ -140,6 +142,7 @@ impl Recycling {
         if let Dropped::Extent(extent) = listed.item {
             segments.geometry.range(extent)?;
         }
+        self.lists_destroyed |= listed.dropped_at == DESTROYED;
         self.listed.push(listed);
         Ok(())
     }
@@ -316,28 +319,29 @@ impl Space {
 
     /// What versions that are kept by name may reach and newer ones do not, to be listed.
     pub(crate) fn take_listed(&self) -> Vec<Listed> {
-        std::mem::take(&mut self.lock().recycling.listed)
+        let recycling = &mut self.lock().recycling;
+        recycling.lists_destroyed = false;
+        std::mem::take(&mut recycling.listed)
     }
 
     /// Gives back what could not be listed now.
     pub(crate) fn put_back_listed(&self, listed: Vec<Listed>) {
-        self.lock().recycling.listed.extend(listed);
+        let recycling = &mut self.lock().recycling;
+        let destroyed = |listed: &Listed| listed.dropped_at == DESTROYED;
+        recycling.lists_destroyed |= listed.iter().any(destroyed);
+        recycling.listed.extend(listed);
     }
 
     /// Whether a version is being taken apart: what of it others have is not known before the end.
     pub(crate) fn is_destroying(&self) -> bool {
         let recycling = &self.lock().recycling;
         let mut pending = recycling.pending.values();
-        let mut listed = recycling.listed.iter();
-        pending.any(|pending| pending.dropped_at == DESTROYED)
-            || listed.any(|listed| listed.dropped_at == DESTROYED)
+        recycling.lists_destroyed || pending.any(|pending| pending.dropped_at == DESTROYED)
     }
 
     /// Whether taking a version apart waits for the next checkpoint.
     pub(crate) fn lists_destroyed(&self) -> bool {
-        let recycling = &self.lock().recycling;
-        let mut listed = recycling.listed.iter();
-        listed.any(|listed| listed.dropped_at == DESTROYED)
+        self.lock().recycling.lists_destroyed
     }
 
     /// Whether there is something to be listed.

@@ -163,7 +163,16 @@ impl Plan {
 
     pub(super) async fn line(&self, line: u64) -> Result<Line> {
         match self.edit.get(&line_key(line)).await? {
-            Some(bytes) => Line::decode(&bytes),
+            Some(bytes) => {
+                let record = Line::decode(&bytes)?;
+                // Or who goes from parent to parent might never come to an end.
+                match record.parent.is_some_and(|parent| parent.line >= line) {
+                    true => Err(Error::corrupt(
+                        "a line of the kept versions begins at a later one",
+                    )),
+                    false => Ok(record),
+                }
+            }
             None if line == 0 => Ok(Line::FIRST),
             None => Err(missing("a line")),
         }
