@@ -97,12 +97,14 @@ impl Flush<'_> {
             changed |= entered;
             appended += usize::from(entered);
         }
+        // What changes nothing here may have taken away what was pending in an older version.
+        let newest = pointer.newest.max(batch.newest());
         if !changed {
             return Ok(match pointer.is_nothing() {
                 true => Vec::new(),
                 false => vec![Child {
                     low: low.to_vec(),
-                    pointer: *pointer,
+                    pointer: PagePointer { newest, ..*pointer },
                 }],
             });
         }
@@ -110,7 +112,6 @@ impl Flush<'_> {
             self.drop_page(pointer);
         }
         let at_edge = appended * 2 > batch.points.len();
-        let newest = pointer.newest.max(batch.newest());
         self.pack(&entries, low, newest, at_edge)
     }
 

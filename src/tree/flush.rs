@@ -5,6 +5,11 @@
 //! left becomes a new run of the node's journal. Pages are never changed: new ones are made, in
 //! memory, and the old ones are *dropped*, to be reused when no kept version reaches them. Nothing
 //! is written to the disk here, and a flush that fails leaves nothing behind.
+//!
+//! Invariant kept: `newest` in a pointer is at or above every sequence whose operation changed
+//! something in the keys below, deletions included, so that a diff may pass by what is older than
+//! both versions; and it is no more than the leaves and slices below say, so that the diff finds them.
+//! Where nothing is left of a node, the leaf that gets its keys gets its `newest` with them.
 
 use std::collections::HashMap;
 
@@ -17,7 +22,7 @@ use super::pages::{Expect, LEVEL_MAX, Pages};
 use super::slice::Slice;
 use crate::cache::{Handle, Install};
 use crate::error::{Error, Result};
-use crate::format::{Birth, Extent, PagePointer, page_checksum};
+use crate::format::{Birth, Extent, PagePointer, SequenceNumber, page_checksum};
 use crate::space::{Dropped, Owner, Urgency};
 
 /// The bytes of an interior node from which it is split, if it has four children or more.
@@ -78,8 +83,8 @@ enum State<'a> {
     },
     /// Made by this flush; nothing is pending for it.
     Made(PagePointer),
-    /// Nothing is left of it.
-    Gone,
+    /// Nothing is left of it; the highest sequence that was applied to it.
+    Gone(SequenceNumber),
 }
 
 impl<'e> Flush<'e> {
@@ -414,6 +419,7 @@ impl<'e> Flush<'e> {
         let (low, end) = change.bounds(old);
         let contents = self.consume(change, old)?;
         let whole = new.deletes.iter().any(|delete| delete.covers_all(low, end));
+        let mut newest = pointer.newest.max(new.newest());
         let children = if whole {
             for contents in &contents {
                 for operation in contents.batch(low, end).points {
@@ -438,12 +444,13 @@ impl<'e> Flush<'e> {
             for value in lost {
                 self.drop_lost(value);
             }
+            newest = newest.max(batch.newest());
             self.apply(pointer, change.level - 1, low, end, batch)?
         };
         if children.is_empty() {
             slots.push(Working {
                 low: low.to_vec(),
-                state: State::Gone,
+                state: State::Gone(newest),
             });
         }
         for (index, child) in children.into_iter().enumerate() {
@@ -505,9 +512,14 @@ impl<'e> Flush<'e> {
         change: &mut NodeChange<'_>,
         slots: &mut Vec<Working<'_>>,
     ) -> Result<()> {
-        while let Some(gone) = slots
+        let is_gone = |slot: &Working<'_>| match &slot.state {
+            State::Gone(newest) => Some(*newest),
+            _ => None,
+        };
+        while let Some((gone, newest)) = slots
             .iter()
-            .position(|slot| matches!(slot.state, State::Gone))
+            .enumerate()
+            .find_map(|(at, slot)| Some((at, is_gone(slot)?)))
         {
             if slots.len() == 1 {
                 slots.clear();
@@ -517,12 +529,47 @@ impl<'e> Flush<'e> {
             if self.settle_slot(change, slots, neighbour)? {
                 continue;
             }
+            match &mut slots[neighbour].state {
+                State::Kept { pointer, .. } | State::Made(pointer) => {
+                    let level = change.level - 1;
+                    *pointer = self.with_newest(pointer, level, gone > 0, newest)?;
+                }
+                State::Gone(other) => *other = newest.max(*other),
+            }
             if gone == 0 {
                 slots[1].low = std::mem::take(&mut slots[0].low);
             }
             slots.remove(gone);
         }
         Ok(())
+    }
+
+    /// A node whose last leaf, or first one, gets keys to which a sequence was applied.
+    fn with_newest(
+        &mut self,
+        pointer: &PagePointer,
+        level: u8,
+        last: bool,
+        newest: SequenceNumber,
+    ) -> Result<PagePointer> {
+        if level == 0 {
+            let newest = newest.max(pointer.newest);
+            return Ok(PagePointer { newest, ..*pointer });
+        }
+        let handle = self.pages.load_waiting(pointer, Expect::Level(level))?;
+        let mut parts = NodeParts::of(&Interior::new(handle.bytes()), &[]);
+        let edge = match last {
+            true => parts.children.len() - 1,
+            false => 0,
+        };
+        let child = &mut parts.children[edge].pointer;
+        *child = self.with_newest(child, level - 1, last, newest)?;
+        let slices: usize = parts.runs.iter().map(|run| run.slices.len()).sum();
+        let page = parts.encode(level, self.birth)?;
+        let hints = parts.children.len() + slices;
+        let made = self.make(page, parts.summary(), level, hints)?;
+        self.drop_page(pointer);
+        Ok(made)
     }
 
     /// Pushes what is pending for a child, if anything is; says whether it did.
@@ -551,7 +598,8 @@ impl<'e> Flush<'e> {
             low: slot.low,
             state: match slot.state {
                 State::Made(pointer) => State::Made(pointer),
-                _ => State::Gone,
+                State::Gone(newest) => State::Gone(newest),
+                State::Kept { pointer, .. } => State::Made(pointer),
             },
         });
         slots.splice(index..=index, made);
@@ -677,7 +725,7 @@ impl<'e> Flush<'e> {
                     (pointer, new)
                 }
                 State::Made(pointer) => (pointer, Batch::default()),
-                State::Gone => continue,
+                State::Gone(_) => continue,
             };
             if !new.is_empty() {
                 news.push((children.len(), new));
@@ -860,7 +908,7 @@ impl<'n> NodeChange<'n> {
 fn pointer_of(slot: &Working<'_>) -> Option<PagePointer> {
     match &slot.state {
         State::Kept { pointer, .. } | State::Made(pointer) => Some(*pointer),
-        State::Gone => None,
+        State::Gone(_) => None,
     }
 }
 
