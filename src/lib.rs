@@ -52,6 +52,7 @@
 //! | what is committed, as it comes | [`Store::watch`], [`Watch`] |
 //! | keys and values of other types than bytes | [`typed`] |
 //! | versions | [`Snapshot`]; with names, which are kept: [`Store::snapshots`] |
+//! | what differs between two of them | [`Snapshot::diff`], [`Difference`], [`Snapshot::is_same`] |
 //! | what it does, in numbers | [`Store::stats`], [`Store::levels`] |
 //! | whether a file is whole | [`Store::verify`], [`inspect`] |
 //! | giving space back | [`Store::compact`] |
@@ -73,6 +74,9 @@
 //! version that they began with, and no reader waits for a writer, nor a writer for readers. What they
 //! see is not reused meanwhile: a snapshot that is kept costs as much space as was replaced since.
 //! Snapshots end with the process, but for those that are [saved](Snapshots::save) under a name.
+//!
+//! What differs between two snapshots is told by [`Snapshot::diff`], at a cost in proportion to the
+//! difference, whatever was flushed or moved between them.
 //!
 //! # Limits
 //!
@@ -108,10 +112,11 @@ pub use cache::CacheStatistics;
 pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
     Attempt, Batch, Branch, BranchInfo, Branches, Change, Compaction, Components, Cursor,
-    CursorMut, Durability, Entry, Estimate, Exchanged, Extract, Isolation, KeyRange, Keys, Level,
-    Maintenance, Narrow, Operation, Options, Pin, Prefix, Range, RangeGuard, Savepoint, Snapshot,
-    SnapshotInfo, SnapshotList, SnapshotSizes, Snapshots, Statistics, Store, Subtree, Transaction,
-    Value, ValueChunks, ValueKind, ValueReader, ValueWriter, Watch, Watched,
+    CursorMut, Difference, Differences, Durability, Entry, Estimate, Exchanged, Extract, Isolation,
+    KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options, Pin, Prefix, Range, RangeGuard,
+    Savepoint, Snapshot, SnapshotInfo, SnapshotList, SnapshotSizes, Snapshots, Statistics, Store,
+    StoredValue, Subtree, Transaction, Value, ValueChunks, ValueKind, ValueReader, ValueWriter,
+    Watch, Watched,
 };
 pub use transaction::locks::LockMode;
 pub use tree::MergeOperator;

@@ -256,6 +256,14 @@ impl Cursor {
     /// Goes to the next entry.
     #[inline]
     pub(crate) fn step(&mut self, over: &Layered) -> Result<Stop> {
+        self.step_within(over, None)
+    }
+
+    /// The same, but does not go on to leaves that have nothing before some key: going forward, the
+    /// first that is not wanted any more; going backward, the last that is. `End` where it would;
+    /// entries of the leaf on which it stands come whether they are wanted or not.
+    #[inline]
+    pub(crate) fn step_within(&mut self, over: &Layered, far: Option<&[u8]>) -> Result<Stop> {
         loop {
             // Most entries of a leaf have nothing pending.
             let rank = self.place.rank();
@@ -269,7 +277,7 @@ impl Cursor {
                 }
                 continue;
             }
-            if self.ended || !self.leave() {
+            if self.ended || far.is_some_and(|far| self.place.ends_by(far)) || !self.leave() {
                 self.ended = true;
                 return Ok(Stop::End);
             }
@@ -658,6 +666,15 @@ impl Place {
             Direction::Forward => slot == self.slots,
             Direction::Backward => slot == 0,
         }
+    }
+
+    /// Whether all that is beyond the leaf is beyond a key, too.
+    fn ends_by(&self, far: &[u8]) -> bool {
+        self.bounded
+            && match self.direction {
+                Direction::Forward => self.bound.as_slice() >= far,
+                Direction::Backward => self.bound.as_slice() <= far,
+            }
     }
 
     #[inline]

@@ -15,12 +15,14 @@
 //! | `estimate` | bounds of counts, from the ends of a range alone |
 //! | `value` | from what is stored to the bytes that a reader sees |
 //! | `reference` | values that name another key ([`follow`]) |
+//! | [`diff`] | what differs between two versions |
 //! | `catalogue` | what the system tree says of space, put together |
 //! | `names` | what it says of snapshots that have a name |
 
 mod catalogue;
 mod count;
 mod cursor;
+pub(crate) mod diff;
 mod estimate;
 mod get;
 pub(crate) mod names;

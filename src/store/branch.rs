@@ -209,6 +209,7 @@ impl Branch {
                     fixed: Some(view),
                     ..self.store.reader.clone()
                 },
+                line: Some(self.line),
             })
         })
     }

@@ -13,6 +13,7 @@
 //! | `estimate` | what is told without looking closely |
 //! | `cursor`, `cursor_mut` | going to and fro among the entries, and editing there |
 //! | `ahead` | what scans of slow disks read before they need it |
+//! | `diff`, `stored_value` | what differs between two versions |
 //! | `subtree` | all of these narrowed to the keys with a prefix |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
 //! | `operation` | what every call returns: to be awaited or waited for |
@@ -44,6 +45,7 @@ mod compact;
 mod core;
 mod cursor;
 mod cursor_mut;
+mod diff;
 mod estimate;
 mod gate;
 mod history;
@@ -71,6 +73,7 @@ mod snapshot;
 mod snapshots;
 mod splice;
 mod statistics;
+mod stored_value;
 mod subtree;
 mod transact;
 mod transaction;
@@ -93,6 +96,7 @@ pub use branch::{Branch, BranchInfo, Branches};
 pub use compact::Compaction;
 pub use cursor::Cursor;
 pub use cursor_mut::CursorMut;
+pub use diff::{Difference, Differences};
 pub use estimate::Estimate;
 pub use key_range::{KeyRange, Prefix};
 pub use levels::Level;
@@ -105,6 +109,7 @@ pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
 pub use snapshots::{SnapshotInfo, SnapshotList, SnapshotSizes, Snapshots};
 pub use statistics::{Pin, Statistics};
+pub use stored_value::StoredValue;
 pub use subtree::{Components, Narrow, Subtree};
 pub use transact::Attempt;
 pub use transaction::Transaction;

@@ -23,6 +23,8 @@ use crate::format::SequenceNumber;
 #[derive(Clone)]
 pub struct Snapshot {
     pub(super) reader: Reader,
+    /// The line that it is on. `None`: that which was the store's own at the time of its sequence.
+    pub(super) line: Option<u64>,
 }
 
 impl Snapshot {
@@ -66,6 +68,7 @@ impl Store {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             reader: self.reader.held(),
+            line: None,
         }
     }
 }

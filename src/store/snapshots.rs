@@ -176,6 +176,7 @@ impl Snapshots {
                     fixed: Some(view),
                     ..self.store.reader.clone()
                 },
+                line: Some(named.line),
             })
         })
     }

@@ -5,20 +5,22 @@
 //! done before, while others commit, so that only what came between is left for the group.
 //!
 //! What was committed since is in journals, whose operations carry their sequences: see `history` and
-//! `newer`. Where the history does not reach back far enough, the transaction reads again: both the
-//! version that it began with and the newest one, range by range, until they differ. That costs as much
-//! as reading did, from the disk if need be, and finds no difference where a key was written over with
-//! what it had. It takes place before the commit enters the queue and holds nobody up.
+//! `newer`. Where the history does not reach back far enough, the version that the transaction began
+//! with is compared with the newest one, range by range, until they differ: see
+//! [`diff`](crate::snapshot::diff). That costs a descent a range and what was changed there, from the
+//! disk if need be, and finds no difference where a key was written over with what it had. It takes
+//! place before the commit enters the queue and holds nobody up.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::commit::Entry;
 use super::core::Core;
 use super::history::Since;
-use crate::cache::Handle;
 use crate::error::{Conflict, Error, Result};
 use crate::format::SequenceNumber;
-use crate::snapshot::{Cursor, Direction, Layered, Start, Stop, View};
+use crate::snapshot::diff::{Diff, Stop, keep_loaded};
+use crate::snapshot::{Direction, View};
 use crate::transaction::{KeySpan, Newer, Ranges, newer_in_journal, newer_in_records};
 
 /// What must not have changed since a sequence.
@@ -78,8 +80,11 @@ impl Validation {
             return Ok(());
         }
         let (view, since) = core.view_since();
+        let place = |view: &View| (core.line_of(view.bound), view.bound);
+        // A restoring may have come between them.
+        let in_common = core.last_in_common(place(was), place(&view)).await?;
         for span in self.ranges.iter() {
-            if differ(was, &view, span).await? {
+            if differ(was, &view, in_common, span).await? {
                 let newer = Newer::new(span, None);
                 return Err(self.conflict(newer, view.bound));
             }
@@ -90,44 +95,26 @@ impl Validation {
 }
 
 /// Whether two versions have different entries in a range.
-async fn differ(was: &View, now: &View, span: KeySpan<'_>) -> Result<bool> {
-    let over = [was, now].map(|view| Layered {
-        view: view.clone(),
-        overlay: None,
-    });
-    let start = || Start::At(span.low.to_vec());
-    let mut cursors = [start(), start()].map(|start| Cursor::new(Direction::Forward, start));
+async fn differ(
+    was: &View,
+    now: &View,
+    in_common: SequenceNumber,
+    span: KeySpan<'_>,
+) -> Result<bool> {
+    let bounds = (
+        Bound::Included(span.low.to_vec()),
+        span.high.map(<[u8]>::to_vec),
+    );
+    let mut diff = Diff::new(was.clone(), now.clone(), in_common, bounds);
     let mut loaded = Vec::new();
     loop {
-        let mut inside = [false; 2];
-        for ((cursor, over), inside) in cursors.iter_mut().zip(&over).zip(&mut inside) {
-            let stop = step(cursor, over, &mut loaded).await?;
-            *inside = stop && !span.ends_before(cursor.key());
-        }
-        let [left, right] = &cursors;
-        match inside {
-            [false, false] => return Ok(false),
-            [true, true] if left.key() == right.key() => {}
-            _ => return Ok(true),
-        }
-        // What is stored under different addresses counts as different: that is rare, and safe.
-        if left.stored(&over[0]) != right.stored(&over[1]) {
-            return Ok(true);
-        }
-    }
-}
-
-/// Goes to the next entry, if there is one.
-async fn step(cursor: &mut Cursor, over: &Layered, loaded: &mut Vec<Handle>) -> Result<bool> {
-    loop {
-        match cursor.step(over)? {
-            Stop::Entry => {
-                loaded.clear();
-                return Ok(true);
-            }
+        match diff.step(Direction::Forward)? {
+            // What is stored under different addresses counts as different: that is rare, and safe.
+            Stop::Found(_) | Stop::Doubt => return Ok(true),
             Stop::End => return Ok(false),
             Stop::Need(pointer, expect) => {
-                loaded.push(over.version().pages().load(&pointer, expect).await?);
+                let page = now.version.pages().load(&pointer, expect).await?;
+                keep_loaded(&mut loaded, page);
             }
         }
     }

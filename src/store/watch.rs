@@ -231,7 +231,8 @@ impl Watch {
                 self.since = since;
                 let mut reader = self.reader.clone();
                 reader.fixed = Some(view);
-                self.seen.push_back(Watched::Missed(Snapshot { reader }));
+                self.seen
+                    .push_back(Watched::Missed(Snapshot { reader, line: None }));
             }
         }
     }

@@ -20,6 +20,7 @@
 //! * `reader`: [`ValueReader`], which reads any part of a value, verified.
 //! * `splice`: [`Splice`], how a value is made of another that it shares extents with.
 //! * `difference`: [`each_unshared`], what a value has and others do not: what is freed with it.
+//! * `same`: [`is_same_value`], whether two have the same bytes.
 //! * `walk`: [`expand`], what a value consists of, one page at a time; and the check of a whole value.
 //! * `source`: [`PageSource`], where index pages come from, so that a cache can stand before the disk.
 
@@ -28,6 +29,7 @@ mod difference;
 mod index;
 mod payload;
 mod reader;
+mod same;
 mod source;
 mod splice;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use codec::Compression;
 pub(crate) use difference::{Unshared, each_unshared};
 pub(crate) use payload::{ExtentPointer, OffTree, VALUE_BYTES_MAX};
 pub(crate) use reader::ValueReader;
+pub(crate) use same::is_same_value;
 pub(crate) use source::{DiskPages, PageSource};
 pub(crate) use splice::Splice;
 pub(crate) use walk::{each_extent, each_own_extent, expand};

@@ -2,6 +2,7 @@
 //! small that a handful of keys takes every path, and on ordinary ones.
 //!
 //! * `script`, `run`: the random part. A failure prints its seed and the shortest script found.
+//! * `diffs`: what differs between versions.
 //! * `cursors`: seeking, stepping and editing.
 //! * `limits`: arguments beyond what is possible, and ends of ranges that meet failures.
 //! * `references`: keys that stand for others.
@@ -12,6 +13,7 @@
 #[path = "../fixtures/append.rs"]
 mod append;
 mod cursors;
+mod diffs;
 mod limits;
 mod references;
 mod run;

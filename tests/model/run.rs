@@ -11,6 +11,7 @@ use thunderhead::{MergeOperator, Options, Snapshot, Store, Transaction};
 
 use crate::append::Append;
 use crate::cursors::{check_cursor, edit_at_cursor};
+use crate::diffs::check_diff;
 use crate::script::{Content, Inside, Modify, Read, Step, Write};
 
 pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -731,6 +732,20 @@ fn step(
         Step::EndSnapshot(number) => {
             let (snapshot, map) = snapshots.swap_remove(number % snapshots.len());
             snapshot.check_all(&map)
+        }
+        Step::Diff(numbers, low, high, ends) => {
+            let newest = (open.snapshot(), map.clone());
+            let [old, new] = numbers.map(|number| match number % (snapshots.len() + 1) {
+                0 => &newest,
+                held => &snapshots[held - 1],
+            });
+            check_diff(
+                setup,
+                (&old.0, &old.1),
+                (&new.0, &new.1),
+                (*low, *high),
+                ends,
+            )
         }
         Step::CompareAll => {
             setup.check_neighbours(root)?;

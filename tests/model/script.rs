@@ -28,6 +28,9 @@ pub enum Step {
     ReadSnapshot(usize, Read),
     /// Compares all of one of the snapshots that are held, and lets it go.
     EndSnapshot(usize),
+    /// Tells what differs between two versions that are held, or the newest one, in a range; from
+    /// which end each is taken.
+    Diff([usize; 2], Bound<usize>, Bound<usize>, Vec<bool>),
     CompareAll,
     Sync,
     Checkpoint,
@@ -211,7 +214,8 @@ impl Shape {
                 55..=74 if random.u32(..6) < reads => Step::Read(self.read(random)),
                 55..=74 => Step::Maintain,
                 75..=77 => Step::Snapshot,
-                78..=82 => Step::ReadSnapshot(random.usize(..), self.read(random)),
+                78..=79 => Step::ReadSnapshot(random.usize(..), self.read(random)),
+                80..=82 => self.diff(random),
                 83..=84 => Step::EndSnapshot(random.usize(..)),
                 85..=87 => Step::CompareAll,
                 88..=89 => Step::Sync,
@@ -222,6 +226,15 @@ impl Shape {
                 _ => Step::Drop,
             })
             .collect()
+    }
+
+    fn diff(&self, random: &mut Rng) -> Step {
+        let (low, high) = match random.bool() {
+            true => (Bound::Unbounded, Bound::Unbounded),
+            false => (self.bound(random), self.bound(random)),
+        };
+        let ends = (0..random.usize(..20)).map(|_| random.bool()).collect();
+        Step::Diff([random.usize(..), random.usize(..)], low, high, ends)
     }
 
     fn key(&self, random: &mut Rng) -> usize {

@@ -245,6 +245,11 @@ impl World {
                     let state = self.model.state(snapshot.sequence().0);
                     check_snapshot(snapshot, state)?;
                 }
+                let newest = self.store().snapshot();
+                for snapshot in &self.snapshots {
+                    check_diff(&self.model, snapshot, &newest)?;
+                    check_diff(&self.model, &newest, snapshot)?;
+                }
             }
             Step::DropSnapshot => {
                 if !self.snapshots.is_empty() {
@@ -583,6 +588,34 @@ pub fn check_snapshot(snapshot: &Snapshot, state: &State) -> Result<()> {
     }
     assert_eq!(entries.count(), 0, "entries that a snapshot lost");
     assert_eq!(snapshot.len().wait()?, state.len() as u64);
+    Ok(())
+}
+
+/// Applies what differs between two versions to the old one. A read that failed is an error, and never
+/// a wrong answer.
+fn check_diff(model: &Model, old: &Snapshot, new: &Snapshot) -> Result<()> {
+    let [before, after] = [old, new].map(|snapshot| model.state(snapshot.sequence().0));
+    let mut state = before.clone();
+    for difference in old.diff(new)? {
+        let difference = difference?;
+        let key = difference.key().to_vec();
+        let was = match difference.old() {
+            Some(value) => Some(value.load().wait()?),
+            None => None,
+        };
+        let expected = before.get(&key);
+        assert_eq!(was.as_deref(), expected.map(|value| &value[..]));
+        match difference.new() {
+            Some(value) => state.insert(key.clone(), value.load().wait()?.to_vec().into()),
+            None => state.remove(&key),
+        };
+        assert_ne!(
+            before.get(&key),
+            state.get(&key),
+            "a difference that is none"
+        );
+    }
+    assert_eq!(&state, after, "the difference applied to the old version");
     Ok(())
 }
 

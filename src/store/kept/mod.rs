@@ -16,6 +16,7 @@
 mod branches;
 mod edit;
 mod journal;
+mod lineage;
 mod plan;
 mod reap;
 mod restore;
@@ -45,6 +46,8 @@ use crate::tree::pages::Pages;
 use branches::BranchChange;
 use edit::Edit;
 use plan::Plan;
+
+pub(super) use lineage::Place;
 
 /// How many items are taken off lists of what is free in one checkpoint.
 const FREE_ITEMS: usize = 64 << 10;
@@ -77,6 +80,8 @@ pub(super) struct Kept {
     /// The newest tree has what was committed through this sequence, and what came right after it
     /// changed nothing or is still in the root journals.
     pub(super) since: SequenceNumber,
+    /// Which lines were the store's own since it was opened, each from a sequence on.
+    lines: Vec<(SequenceNumber, u64)>,
     counters: Counters,
     new_nodes: Vec<NewNode>,
     new_lines: Vec<NewLine>,
@@ -111,6 +116,7 @@ impl Kept {
         Ok(Self {
             line,
             since,
+            lines: vec![(SequenceNumber(0), line)],
             counters,
             new_nodes: Vec::new(),
             new_lines: Vec::new(),

@@ -42,6 +42,7 @@ impl Core {
         let ends = Some(kept.line);
         kept.new_lines.push(NewLine { line, parent, ends });
         (kept.line, kept.since) = (line, through);
+        kept.lines.push((through, line));
         self.catalogue.forget_before(through);
         self.catalogue.set_line(line);
     }
