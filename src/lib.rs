@@ -53,6 +53,8 @@
 //! | keys and values of other types than bytes | [`typed`] |
 //! | versions | [`Snapshot`]; with names, which are kept: [`Store::snapshots`] |
 //! | what differs between two of them | [`Snapshot::diff`], [`Difference`], [`Snapshot::is_same`] |
+//! | bringing that together with what was changed elsewhere | [`Store::reconcile`], [`Transaction::reconcile`] |
+//! | copies of subtrees | [`Store::clone_range`], [`Transaction::clone_range`] |
 //! | what it does, in numbers | [`Store::stats`], [`Store::levels`] |
 //! | whether a file is whole | [`Store::verify`], [`inspect`] |
 //! | giving space back | [`Store::compact`] |
@@ -76,7 +78,8 @@
 //! Snapshots end with the process, but for those that are [saved](Snapshots::save) under a name.
 //!
 //! What differs between two snapshots is told by [`Snapshot::diff`], at a cost in proportion to the
-//! difference, whatever was flushed or moved between them.
+//! difference, whatever was flushed or moved between them; [`Store::reconcile`] brings that into a third
+//! version, and asks about what was changed on both sides.
 //!
 //! # Limits
 //!
@@ -111,12 +114,12 @@ mod value;
 pub use cache::CacheStatistics;
 pub use error::{Conflict, Error, ErrorKind, Result};
 pub use store::{
-    Attempt, Batch, Branch, BranchInfo, Branches, Change, Compaction, Components, Cursor,
-    CursorMut, Difference, Differences, Durability, Entry, Estimate, Exchanged, Extract, Isolation,
-    KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options, Pin, Prefix, Range, RangeGuard,
-    Savepoint, Snapshot, SnapshotInfo, SnapshotList, SnapshotSizes, Snapshots, Statistics, Store,
-    StoredValue, Subtree, Transaction, Value, ValueChunks, ValueKind, ValueReader, ValueWriter,
-    Watch, Watched,
+    Attempt, Batch, Branch, BranchInfo, Branches, Change, Collision, Compaction, Components,
+    Cursor, CursorMut, Decision, Difference, Differences, Durability, Entry, Estimate, Exchanged,
+    Extract, Isolation, KeyRange, Keys, Level, Maintenance, Narrow, Operation, Options, Pin,
+    Prefix, Range, RangeGuard, Reconciled, Savepoint, Snapshot, SnapshotInfo, SnapshotList,
+    SnapshotSizes, Snapshots, Statistics, Store, StoredValue, Subtree, Transaction, Value,
+    ValueChunks, ValueKind, ValueReader, ValueWriter, Watch, Watched,
 };
 pub use transaction::locks::LockMode;
 pub use tree::MergeOperator;

@@ -14,6 +14,7 @@
 //! | `cursor`, `cursor_mut` | going to and fro among the entries, and editing there |
 //! | `ahead` | what scans of slow disks read before they need it |
 //! | `diff`, `stored_value` | what differs between two versions |
+//! | `reconcile`, `clone_range` | bringing that into a third one; copies of subtrees |
 //! | `subtree` | all of these narrowed to the keys with a prefix |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
 //! | `operation` | what every call returns: to be awaited or waited for |
@@ -40,6 +41,7 @@ mod branch;
 mod bulk;
 mod catalogue;
 mod checkpoint;
+mod clone_range;
 mod commit;
 mod compact;
 mod core;
@@ -66,6 +68,7 @@ mod pending;
 mod random;
 mod range;
 mod reader;
+mod reconcile;
 mod savepoint;
 mod signal;
 mod single;
@@ -105,6 +108,7 @@ pub use modify::{Exchanged, Extract};
 pub use operation::Operation;
 pub use options::{Durability, Isolation, Maintenance, Options};
 pub use range::{Keys, Range};
+pub use reconcile::{Collision, Decision, Reconciled};
 pub use savepoint::Savepoint;
 pub use snapshot::Snapshot;
 pub use snapshots::{SnapshotInfo, SnapshotList, SnapshotSizes, Snapshots};

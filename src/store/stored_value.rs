@@ -19,7 +19,8 @@ use crate::snapshot::{Layered, load_value, stored_length, target_of};
 /// How much of two values of different stores is compared at a time.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// A value of a [`Difference`](crate::Difference): as a version has it, and not read before it is asked for if it is large; it keeps that version. Or as somebody
+/// A value of a [`Difference`](crate::Difference) or a [`Collision`](crate::Collision): as a version
+/// has it, and not read before it is asked for if it is large; it keeps that version. Or as somebody
 /// else had it: made of bytes.
 ///
 /// ```

@@ -703,6 +703,11 @@ impl Transaction {
         }
     }
 
+    /// Whether it began alone: then no other commit can be in its way.
+    pub(super) fn is_alone(&self) -> bool {
+        self.since.is_none()
+    }
+
     /// The greatest key of all, where it is known without looking.
     pub(super) fn appended(&self) -> Option<&[u8]> {
         self.writes.appended.as_deref()

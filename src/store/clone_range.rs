@@ -1,0 +1,151 @@
+//! Copies of subtrees: [`Transaction::clone_range`].
+//!
+//! Entries are read from the transaction in pieces and written to it again under another prefix;
+//! values out of the tree are copied as they are read. A copy shares nothing with what it was made of:
+//! who frees an extent has to know that nobody else has it, and that is known of versions of one value
+//! only, not of values under different keys.
+
+use std::future::Future;
+use std::ops::Bound;
+
+use super::gate::lock;
+use super::operation::Operation;
+use super::reader::{Reader, half_open, prefix_end};
+use super::stored_value::StoredValue;
+use super::transaction::Transaction;
+use super::{Prefix, Store};
+use crate::error::{Error, ErrorKind, Result};
+use crate::snapshot::{Cursor, Direction, Start, Stop};
+
+/// How many entries, and bytes of those at hand, are read before they are written.
+const PIECE_ENTRIES: usize = 512;
+const PIECE_BYTES: usize = 1 << 20;
+
+/// A key without the prefix, and what is stored for it.
+type Piece = Vec<(Vec<u8>, StoredValue)>;
+
+impl Transaction {
+    /// Makes the keys with one prefix those with another, with the same values: what there was under
+    /// the second one is gone. References are copied as they are, and lead where they led. Gives the
+    /// number of entries.
+    ///
+    /// Costs reading and writing all of them, large values too, and room for all of it; memory as
+    /// [`reconcile`](Self::reconcile). The version that is copied from stays as it was meanwhile.
+    ///
+    /// Errors: `InvalidArgument` if one prefix begins with the other, or a key becomes longer than 32
+    /// KiB; those of reading and writing. Then a part of it is in the transaction, which is to be
+    /// dropped.
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.put("plan/a", "1").wait()?;
+    /// store.put("plan/b", "2").wait()?;
+    /// let mut transaction = store.begin().wait()?;
+    /// transaction.put("plan/c", "3").wait()?;
+    /// assert_eq!(transaction.clone_range("plan/", "trial/").wait()?, 3);
+    /// transaction.commit().wait()?;
+    /// assert_eq!(store.get("trial/c").wait()?.unwrap(), "3");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
+    pub fn clone_range<'t, K: AsRef<[u8]> + Send, L: AsRef<[u8]> + Send>(
+        &'t mut self,
+        from: K,
+        to: L,
+    ) -> Operation<impl Future<Output = Result<u64>> + Send + use<'t, K, L>> {
+        Operation::new(async move {
+            let (from, to) = (from.as_ref(), to.as_ref());
+            if from.starts_with(to) || to.starts_with(from) {
+                return Err(Error::invalid(
+                    "a subtree cannot be cloned into itself, nor into one that it is in",
+                ));
+            }
+            self.delete_range(Prefix(to)).await?;
+            let mut next = Some(from.to_vec());
+            let mut cloned = 0;
+            while let Some(low) = next {
+                let (piece, rest) = self.reader.read_piece(from, low).await?;
+                next = rest;
+                for (key, value) in &piece {
+                    let key = [to, &key[from.len()..]].concat();
+                    self.put_stored(&key, Some(value)).await?;
+                    cloned += 1;
+                }
+            }
+            Ok(cloned)
+        })
+    }
+}
+
+impl Reader {
+    /// Some entries with a prefix, from a key of the view on, and where the next ones begin.
+    async fn read_piece(&self, prefix: &[u8], low: Vec<u8>) -> Result<(Piece, Option<Vec<u8>>)> {
+        let stripped = self.base.bytes().len();
+        let bounds = self.base.bounds(Bound::Included(low), prefix_end(prefix));
+        let Some((low, end)) = half_open(bounds.0, bounds.1) else {
+            return Ok((Vec::new(), None));
+        };
+        let over = self.layered();
+        let mut cursor = Cursor::new(Direction::Forward, Start::At(low.clone()));
+        let (mut piece, mut bytes, mut loaded) = (Vec::new(), 0, Vec::new());
+        let mut next = None;
+        loop {
+            match cursor.step_within(&over, end.as_deref())? {
+                Stop::Entry => {}
+                Stop::End => break,
+                Stop::Need(pointer, expect) => {
+                    loaded.push(over.version().pages().load(&pointer, expect).await?);
+                    continue;
+                }
+            }
+            loaded.clear();
+            let key = cursor.key();
+            if end.as_deref().is_some_and(|end| key >= end) {
+                break;
+            }
+            if piece.len() >= PIECE_ENTRIES || bytes >= PIECE_BYTES {
+                next = Some(key.to_vec());
+                break;
+            }
+            let (tag, payload) = cursor.stored(&over);
+            bytes += key.len() + payload.len();
+            let stored = (tag, payload.to_vec());
+            let value = self.value_of(key.to_vec(), stored);
+            piece.push((key[stripped..].to_vec(), value));
+        }
+        if let Some(reads) = &self.reads {
+            let high = next.as_deref().or(end.as_deref());
+            let high = high.map_or(Bound::Unbounded, Bound::Excluded);
+            lock(reads).note_range(Bound::Included(&low), high);
+        }
+        Ok((piece, next.map(|key| key[stripped..].to_vec())))
+    }
+}
+
+impl Store {
+    /// Makes the keys with one prefix those with another, with the same values, as one commit: see
+    /// [`Transaction::clone_range`]. Gives the number of entries. If others change meanwhile what is
+    /// copied, it is done again, alone this time.
+    pub fn clone_range<'s, K: AsRef<[u8]> + Send + Sync + 's, L: AsRef<[u8]> + Send + Sync + 's>(
+        &'s self,
+        from: K,
+        to: L,
+    ) -> Operation<impl Future<Output = Result<u64>> + Send + use<'s, K, L>> {
+        Operation::new(async move {
+            let mut transaction = self.begin().await?;
+            loop {
+                let alone = transaction.is_alone();
+                let tried = async {
+                    let cloned = transaction.clone_range(&from, &to).await?;
+                    transaction.commit().await?;
+                    Ok(cloned)
+                };
+                let tried: Result<u64> = tried.await;
+                match tried {
+                    Err(error) if error.kind() == ErrorKind::Conflict && !alone => {}
+                    result => return result,
+                }
+                transaction = self.begin_alone().await?;
+            }
+        })
+    }
+}
