@@ -13,11 +13,12 @@ use crate::log::replay::Replay;
 use crate::snapshot::names::{NAMES_END, NameKey, Named};
 use crate::snapshot::{Cursor, Direction, Find, Layered, Start, Stop};
 use crate::space::catalogue::KINDS_END;
+use crate::space::kept;
 use crate::tree::journal::Journal;
 
 impl Examiner<'_> {
     /// Looks at all names. Costs two look-ups for each of the three entries of a name at most.
-    pub(super) async fn names(&mut self, replay: &Replay) -> Result<()> {
+    pub(super) async fn names(&mut self, replay: Option<&Replay>) -> Result<()> {
         match self.each_name(replay).await {
             Err(error) if error.kind() != ErrorKind::Cancelled => {
                 self.incomplete = true;
@@ -28,20 +29,27 @@ impl Examiner<'_> {
         }
     }
 
-    async fn each_name(&mut self, replay: &Replay) -> Result<()> {
+    async fn each_name(&mut self, replay: Option<&Replay>) -> Result<()> {
         let root = self.root;
         let journal = Journal::new(0);
-        let newer = replay.commits();
+        let newer = replay.into_iter().flat_map(Replay::commits);
         let newer = newer.filter(|commit| commit.sequence > root.applied_through);
         let newer = newer.map(|commit| (commit.records, commit.sequence));
         journal.append_all(newer, SYSTEM_TREE)?;
-        let last = replay.last_sequence().max(root.applied_through);
+        // Without the log nobody knows which one it is.
+        let last = replay.map_or(SequenceNumber(u64::MAX), Replay::last_sequence);
+        let last = last.max(root.applied_through);
         let over = Layered::whole(self.version(root.system, Some(Arc::new(journal))));
         let mut cursor = Cursor::new(Direction::Forward, Start::At(vec![KINDS_END]));
         let mut loaded = Vec::new();
         loop {
             match cursor.step(&over)? {
-                Stop::Entry if cursor.key() >= NAMES_END => return Ok(()),
+                // What the names keep is looked at elsewhere.
+                Stop::Entry if (NAMES_END..&[kept::KINDS_END]).contains(&cursor.key()) => {
+                    let behind = Start::At(vec![kept::KINDS_END]);
+                    cursor = Cursor::new(Direction::Forward, behind);
+                    continue;
+                }
                 Stop::End => return Ok(()),
                 Stop::Entry => loaded.clear(),
                 Stop::Need(pointer, expect) => {

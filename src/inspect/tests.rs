@@ -5,6 +5,7 @@ use super::testing::{Fixture, STORE, append, is_cancelled, is_subtree, replace, 
 use crate::format::record::{Tag, range_end_payload};
 use crate::format::{Birth, Extent, LogPosition, PagePointer, SequenceNumber};
 use crate::log::writer::LogWriter;
+use crate::snapshot::names::Named;
 use crate::space::{Dropped, Owner, Urgency};
 use crate::tree::interior::Interior;
 use crate::tree::operation::{Batch, Operation, RangeDelete};
@@ -578,6 +579,57 @@ fn a_map_that_cannot_be_read_is_damage() {
             .iter()
             .any(|finding| finding.extent.is_none() && finding.severity == Severity::Damage);
         assert!(named && !summary.is_sound(), "{key:?}: {findings:#?}");
+    }
+}
+
+#[test]
+fn names_that_lack_an_entry_and_entries_that_lack_their_name_are_found() {
+    let named = |line, sequence, bytes: &[u8]| Named {
+        line,
+        sequence: SequenceNumber(sequence),
+        time_ms: 1000,
+        bytes: bytes.to_vec(),
+    };
+    let entries = named(0, 3, b"mine").entries(b"a name");
+    let others = named(0, 4, b"mine").entries(b"a name");
+    let [by_name, by_time, by_sequence] = &entries;
+    let lacks = "the name \"a name\" lacks an entry";
+    let not_that = "an entry of the name \"a name\", but not that name";
+    let nothing = Vec::new();
+    for (present, words) in [
+        (vec![by_name, by_time, by_sequence], None),
+        (vec![by_name, by_time], Some(lacks)),
+        (vec![by_name, by_sequence], Some(lacks)),
+        (vec![by_time, by_sequence], Some(not_that)),
+        (vec![by_name, &others[1], by_sequence], Some(lacks)),
+        (vec![&others[0], by_time, by_sequence], Some(not_that)),
+        (
+            vec![&(by_name.0.clone(), vec![1; 23])],
+            Some("is malformed"),
+        ),
+        (vec![&(by_time.0.clone(), vec![1; 23])], Some(not_that)),
+        (vec![&(by_sequence.0.clone(), vec![1])], Some(not_that)),
+        (vec![&(vec![16], nothing.clone())], Some("means nothing")),
+        (
+            vec![&(vec![18; 17], nothing.clone())],
+            Some("means nothing"),
+        ),
+        (
+            vec![&(vec![200; 9], nothing.clone())],
+            Some("means nothing"),
+        ),
+    ] {
+        let mut fixture = Fixture::filled(20, 6, 25);
+        let mut records = Vec::new();
+        for (key, value) in present {
+            append(&mut records, Tag::Inline, key, value);
+        }
+        fixture.flush(true, records);
+        fixture.checkpoint();
+        match words {
+            None => assert_eq!(fixture.assert_clean("a name").snapshots, 1),
+            Some(words) => fixture.assert_finds(Severity::Damage, words),
+        }
     }
 }
 

@@ -70,11 +70,9 @@ pub(crate) async fn verify(input: &VerifyInput<'_>, sink: Sink<'_>) -> Result<Su
     if let Some(replay) = replay {
         examiner.log(replay).await?;
         examiner.references(replay).await?;
-        if catalogue_is_sound {
-            examiner.names(replay).await?;
-        }
     }
     if catalogue_is_sound {
+        examiner.names(replay).await?;
         if examiner.keeps_versions().await {
             examiner.kept().await?;
         }

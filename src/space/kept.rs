@@ -22,6 +22,8 @@ const COUNTERS: u8 = 26;
 const REAPED: u8 = 27;
 const YOUNGER: u8 = 28;
 const BRANCH: u8 = 29;
+/// The first kind that means nothing.
+pub(crate) const KINDS_END: u8 = 30;
 
 /// The longest name of a branch, in bytes.
 pub(crate) const BRANCH_NAME_BYTES_MAX: usize = 1024;

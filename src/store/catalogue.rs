@@ -49,6 +49,21 @@ pub(super) struct Catalogue {
 struct Recent(BTreeMap<SequenceNumber, u32>);
 
 impl Recent {
+    async fn read(version: &Arc<Version>, line: u64, since: SequenceNumber) -> Result<Self> {
+        let mut recent = Self::default();
+        let (low, end) = sequence_range(line, since);
+        let means_nothing = || Error::corrupt("the system tree has a key that means nothing");
+        each_entry(version, &low, &end, |key, _, _| {
+            let Some(NameKey::Sequence { sequence, .. }) = NameKey::parse(key) else {
+                return Err(means_nothing());
+            };
+            recent.add(sequence);
+            Ok(())
+        })
+        .await?;
+        Ok(recent)
+    }
+
     fn add(&mut self, sequence: SequenceNumber) {
         *self.0.entry(sequence).or_default() += 1;
     }
@@ -77,6 +92,7 @@ impl Catalogue {
         applied: SequenceNumber,
         (line, since): (u64, SequenceNumber),
         logged: Vec<(Bytes, SequenceNumber)>,
+        read_only: bool,
     ) -> Result<Self> {
         let replayed = new_journal();
         replayed.append_all(logged, SYSTEM_TREE)?;
@@ -85,20 +101,11 @@ impl Catalogue {
             false => [new_journal(), replayed].into_iter().collect(),
         };
         let version = Version::new(Arc::clone(pages), root, birth, journals, applied);
-        let mut recent = Recent::default();
-        let (low, end) = sequence_range(line, since);
-        each_entry(&version, &low, &end, |key, _, _| {
-            match NameKey::parse(key) {
-                Some(NameKey::Sequence { sequence, .. }) => recent.add(sequence),
-                _ => {
-                    return Err(Error::corrupt(
-                        "the system tree has a key that means nothing",
-                    ));
-                }
-            }
-            Ok(())
-        })
-        .await?;
+        // Who only reads keeps nothing: damage here is no reason not to read the rest.
+        let recent = match read_only {
+            true => Recent::default(),
+            false => Recent::read(&version, line, since).await?,
+        };
         Ok(Self {
             current: ArcSwap::new(version),
             ahead: Mutex::new(None),

@@ -105,8 +105,16 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
     let applied = root.applied_through;
     let kept = Kept::load(&pages, root.system, root.line, root.since).await?;
     let present = (root.line, root.since);
-    let catalogue =
-        Catalogue::open(&pages, root.system, root.birth, applied, present, names).await?;
+    let catalogue = Catalogue::open(
+        &pages,
+        root.system,
+        root.birth,
+        applied,
+        present,
+        names,
+        read_only,
+    )
+    .await?;
     let commits = last.0.saturating_sub(root.applied_through.0);
     trace::recovered(began, commits, root.clean);
     let mut journals: SmallVec<[Arc<Journal>; 2]> = SmallVec::new();
@@ -237,8 +245,16 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
     let version = Version::new(Arc::clone(&pages), nothing, Birth(0), [journal], through);
     let present = (0, through);
     let kept = Kept::load(&pages, nothing, present.0, present.1).await?;
-    let catalogue =
-        Catalogue::open(&pages, nothing, Birth(0), through, present, Vec::new()).await?;
+    let catalogue = Catalogue::open(
+        &pages,
+        nothing,
+        Birth(0),
+        through,
+        present,
+        Vec::new(),
+        false,
+    )
+    .await?;
     let maintenance = options.maintenance;
     let core = Core::new(Parts {
         pages,
