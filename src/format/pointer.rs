@@ -117,6 +117,13 @@ impl PagePointer {
         }
     }
 
+    /// Decodes the address and the birth only.
+    #[inline]
+    pub(crate) fn place_from_bytes(bytes: &[u8; POINTER_BYTES]) -> (Address, Birth) {
+        let pointer = Self::from_bytes(bytes);
+        (pointer.address, pointer.birth)
+    }
+
     /// Checks that `page` is the page this pointer names.
     pub(crate) fn verify(&self, store: StoreId, page: &[u8]) -> Result<()> {
         if page.len() != self.length as usize {

@@ -12,7 +12,7 @@
 use super::page::{HEADER_BYTES, Kind, NewPage, NewSlot, Page, encode_table, finish};
 use crate::error::{Error, Result};
 use crate::format::bytes::{read_u16, read_u32};
-use crate::format::{Birth, POINTER_BYTES, PagePointer, SequenceNumber};
+use crate::format::{Address, Birth, POINTER_BYTES, PagePointer, SequenceNumber};
 
 const RUN_HEADER_BYTES: usize = 16;
 const SLICE_BYTES: usize = 80;
@@ -50,7 +50,12 @@ pub(crate) struct SliceEntry<'p> {
 impl<'p> Interior<'p> {
     #[inline]
     pub(crate) fn new(bytes: &'p [u8]) -> Self {
-        let page = Page::new(bytes);
+        Self::of(Page::new(bytes))
+    }
+
+    /// The same of a page that is viewed already.
+    #[inline]
+    pub(crate) fn of(page: Page<'p>) -> Self {
         Self {
             page,
             children: page.extra_count(),
@@ -120,9 +125,20 @@ impl<'p> Interior<'p> {
 
     #[inline]
     pub(crate) fn pointer(&self, child: usize) -> PagePointer {
+        PagePointer::from_bytes(self.pointer_bytes(child))
+    }
+
+    /// Where a child is, and of which generation: what it takes to find it in memory.
+    #[inline]
+    pub(crate) fn place(&self, child: usize) -> (Address, Birth) {
+        PagePointer::place_from_bytes(self.pointer_bytes(child))
+    }
+
+    #[inline]
+    fn pointer_bytes(&self, child: usize) -> &'p [u8; POINTER_BYTES] {
         let at = self.pointers_at + child * POINTER_BYTES;
         let bytes = self.page.bytes()[at..].first_chunk();
-        PagePointer::from_bytes(bytes.expect("the node was checked when it was loaded"))
+        bytes.expect("the node was checked when it was loaded")
     }
 
     /// The runs, newest first.

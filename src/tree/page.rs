@@ -10,7 +10,7 @@
 //!                       level 0: all that a search touches       level 1: one or two
 //! ```
 //!
-//! Counting the heads below that of a key, one of each cache line and then those of one line, measures
+//! Counting the heads below that of a key, some of each cache line and then those of one line, measures
 //! faster than a binary search: the loads do not wait for each other.
 
 use std::cmp::Ordering;
@@ -75,26 +75,50 @@ fn read_length(bytes: &[u8]) -> Option<(u64, usize)> {
     }
 }
 
+/// The last head of a cache line of them.
+#[inline]
+fn last_head(block: &[u8; HEADS_BLOCK_BYTES]) -> i32 {
+    i32::from_le_bytes(*block.last_chunk().expect("a block has several heads"))
+}
+
+/// How many of the ascending heads of a cache line are below a head.
+#[inline]
+fn below_in_block(block: &[u8; HEADS_BLOCK_BYTES], head: i32) -> usize {
+    // Four sums, so that the compiler makes vector instructions of it.
+    let mut below = [0u32; 4];
+    for four in block.as_chunks::<{ 4 * HEAD_BYTES }>().0 {
+        for (sum, bytes) in below.iter_mut().zip(four.as_chunks::<HEAD_BYTES>().0) {
+            *sum += u32::from(i32::from_le_bytes(*bytes) < head);
+        }
+    }
+    below.into_iter().sum::<u32>() as usize
+}
+
 /// How many of some ascending heads are below a head.
 #[inline]
 fn heads_below(heads: &[u8], head: i32) -> usize {
-    let (blocks, rest) = heads.as_chunks::<HEADS_BLOCK_BYTES>();
-    // Of each block the last one; then one block whole.
-    let mut whole = 0;
-    for block in blocks {
-        let last = block.last_chunk().expect("a block has several heads");
-        whole += usize::from(i32::from_le_bytes(*last) < head);
-    }
-    let block = match blocks.get(whole) {
-        Some(block) => &block[..],
-        None => rest,
+    let slots = heads.len() / HEAD_BYTES;
+    let Some(last_block) = heads.last_chunk() else {
+        let heads = heads.as_chunks::<HEAD_BYTES>().0;
+        return heads.partition_point(|bytes| i32::from_le_bytes(*bytes) < head);
     };
-    // In the width of the heads, so that the loop becomes vector instructions.
-    let mut below = 0u32;
-    for bytes in block.as_chunks::<HEAD_BYTES>().0 {
-        below += u32::from(i32::from_le_bytes(*bytes) < head);
+    // Of four blocks the last head, of each block of four the last one; then one block whole.
+    let blocks = heads.as_chunks::<HEADS_BLOCK_BYTES>().0;
+    let mut whole = 0;
+    for four in blocks.as_chunks::<4>().0 {
+        whole += 4 * usize::from(last_head(&four[3]) < head);
     }
-    whole * (HEADS_BLOCK_BYTES / HEAD_BYTES) + below as usize
+    whole += blocks[whole..]
+        .iter()
+        .take(3)
+        .map(|block| usize::from(last_head(block) < head))
+        .sum::<usize>();
+    // What is left behind the last block that is whole ends another one.
+    let (before, block) = match blocks.get(whole) {
+        Some(block) => (whole * (HEADS_BLOCK_BYTES / HEAD_BYTES), block),
+        None => (slots - HEADS_BLOCK_BYTES / HEAD_BYTES, last_block),
+    };
+    before + below_in_block(block, head)
 }
 
 /// One record of a table.
@@ -126,6 +150,13 @@ impl Located {
     }
 }
 
+/// The header of a checked page.
+#[inline]
+fn header_of(bytes: &[u8]) -> &[u8; HEADER_BYTES] {
+    let header = bytes.first_chunk();
+    header.expect("the page was checked when it was loaded")
+}
+
 /// The table of keys of a checked page.
 #[derive(Clone, Copy)]
 pub(crate) struct Page<'p> {
@@ -140,8 +171,9 @@ impl<'p> Page<'p> {
     /// A view of a page that was checked when it was loaded, or that a builder of this crate made.
     #[inline]
     pub(crate) fn new(bytes: &'p [u8]) -> Self {
-        let slots = u16::from_le_bytes([bytes[2], bytes[3]]) as usize;
-        let prefix_length = u16::from_le_bytes([bytes[16], bytes[17]]) as usize;
+        let header = header_of(bytes);
+        let slots = u16::from_le_bytes([header[2], header[3]]) as usize;
+        let prefix_length = u16::from_le_bytes([header[16], header[17]]) as usize;
         let heads_at = HEADER_BYTES + prefix_length.next_multiple_of(4);
         Self {
             bytes,
@@ -153,12 +185,12 @@ impl<'p> Page<'p> {
 
     #[inline]
     pub(crate) fn kind_is(&self, kind: Kind) -> bool {
-        self.bytes[0] == kind as u8
+        header_of(self.bytes)[0] == kind as u8
     }
 
     #[inline]
     pub(crate) fn level(&self) -> u8 {
-        self.bytes[1]
+        header_of(self.bytes)[1]
     }
 
     #[inline]
@@ -178,7 +210,8 @@ impl<'p> Page<'p> {
     /// Where what is particular to the kind begins.
     #[inline]
     pub(crate) fn records_end(&self) -> usize {
-        self.header_u32(20) as usize
+        let header = header_of(self.bytes);
+        u32::from_le_bytes([header[20], header[21], header[22], header[23]]) as usize
     }
 
     /// Slices: the newest sequence of the operations.
@@ -189,22 +222,14 @@ impl<'p> Page<'p> {
     /// The number in the header whose meaning depends on the kind.
     #[inline]
     pub(crate) fn extra_count(&self) -> usize {
-        u16::from_le_bytes([self.bytes[32], self.bytes[33]]) as usize
+        let header = header_of(self.bytes);
+        u16::from_le_bytes([header[32], header[33]]) as usize
     }
 
     #[inline]
     pub(crate) fn runs(&self) -> usize {
-        u16::from_le_bytes([self.bytes[34], self.bytes[35]]) as usize
-    }
-
-    #[inline]
-    fn header_u32(&self, at: usize) -> u32 {
-        u32::from_le_bytes([
-            self.bytes[at],
-            self.bytes[at + 1],
-            self.bytes[at + 2],
-            self.bytes[at + 3],
-        ])
+        let header = header_of(self.bytes);
+        u16::from_le_bytes([header[34], header[35]]) as usize
     }
 
     #[inline]
@@ -215,20 +240,23 @@ impl<'p> Page<'p> {
     #[inline]
     fn head(&self, slot: usize) -> i32 {
         let at = self.heads_at + HEAD_BYTES * slot;
-        self.header_u32(at) as i32
+        let head = self.bytes[at..].first_chunk();
+        i32::from_le_bytes(*head.expect("the page was checked when it was loaded"))
     }
 
     #[inline]
     fn records_at(&self) -> usize {
         let positions_end = self.heads_at + (HEAD_BYTES + POSITION_BYTES) * self.slots;
-        positions_end.next_multiple_of(1 << self.bytes[18])
+        positions_end.next_multiple_of(1 << header_of(self.bytes)[18])
     }
 
     #[inline]
     fn record_at(&self, slot: usize) -> usize {
         let at = self.heads_at + HEAD_BYTES * self.slots + POSITION_BYTES * slot;
-        let position = u16::from_le_bytes([self.bytes[at], self.bytes[at + 1]]) as usize;
-        self.records_at() + (position << self.bytes[18])
+        let position = self.bytes[at..].first_chunk();
+        let position = *position.expect("the page was checked when it was loaded");
+        let shift = header_of(self.bytes)[18];
+        self.records_at() + (usize::from(u16::from_le_bytes(position)) << shift)
     }
 
     /// Where the record of a slot has its parts.
@@ -404,19 +432,38 @@ impl<'p> Page<'p> {
 
     /// Compares the key of a slot with a key whose remains after the prefix have the same head.
     #[inline]
-    fn compare_rest(slot: &Slot<'_>, remains: &[u8]) -> Ordering {
-        if slot.key_length.min(remains.len()) < HEAD_BYTES {
+    fn compare_rest(&self, record: &Located, remains: &[u8]) -> Ordering {
+        if record.key_length.min(remains.len()) < HEAD_BYTES {
             // The shorter one is the other's beginning: the zeros of its padding are the other's.
-            return slot.key_length.cmp(&remains.len());
+            return record.key_length.cmp(&remains.len());
         }
-        slot.rest.cmp(&remains[HEAD_BYTES..])
+        let rest = record.rest_at..record.rest_at + record.key_length - HEAD_BYTES;
+        self.bytes[rest].cmp(&remains[HEAD_BYTES..])
     }
 
-    /// The slot of a key, or the slot before which it would stand.
+    /// Where a key without the page's prefix would stand.
+    #[cold]
+    fn beside(&self, key: &[u8]) -> usize {
+        match key < self.prefix() {
+            true => 0,
+            false => self.slots,
+        }
+    }
+
+    /// What remains of a key after the prefix, if it has that.
     #[inline]
-    pub(crate) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
-        let Some(remains) = key.strip_prefix(self.prefix()) else {
-            return Err(if key < self.prefix() { 0 } else { self.slots });
+    fn remains<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        match self.prefix_length {
+            0 => Some(key),
+            _ => key.strip_prefix(self.prefix()),
+        }
+    }
+
+    /// The slot of a key and its record, or the slot before which it would stand.
+    #[inline(always)]
+    fn seek(&self, key: &[u8]) -> std::result::Result<(usize, Located), usize> {
+        let Some(remains) = self.remains(key) else {
+            return Err(self.beside(key));
         };
         let head = head_of(remains);
         let below = heads_below(self.heads(), head);
@@ -424,12 +471,22 @@ impl<'p> Page<'p> {
             return Err(below);
         }
         // Slots with the same head: usually one.
-        match Self::compare_rest(&self.slot(below), remains) {
-            Ordering::Equal => return Ok(below),
-            Ordering::Greater => return Err(below),
-            Ordering::Less => {}
+        let record = self.locate(below);
+        match self.compare_rest(&record, remains) {
+            Ordering::Equal => Ok((below, record)),
+            Ordering::Greater => Err(below),
+            Ordering::Less => self.seek_among(below + 1, head, remains),
         }
-        let mut low = below + 1;
+    }
+
+    /// The same from a slot on, where the slot before it has the same head and a smaller key.
+    #[inline(never)]
+    fn seek_among(
+        &self,
+        mut low: usize,
+        head: i32,
+        remains: &[u8],
+    ) -> std::result::Result<(usize, Located), usize> {
         let mut high = low;
         let mut step = 1;
         while high < self.slots && self.head(high) == head {
@@ -438,17 +495,30 @@ impl<'p> Page<'p> {
         }
         while low < high {
             let middle = low.midpoint(high);
+            let record = self.locate(middle);
             let ordering = self
                 .head(middle)
                 .cmp(&head)
-                .then_with(|| Self::compare_rest(&self.slot(middle), remains));
+                .then_with(|| self.compare_rest(&record, remains));
             match ordering {
-                Ordering::Equal => return Ok(middle),
+                Ordering::Equal => return Ok((middle, record)),
                 Ordering::Less => low = middle + 1,
                 Ordering::Greater => high = middle,
             }
         }
         Err(low)
+    }
+
+    /// The slot of a key, or the slot before which it would stand.
+    pub(crate) fn search(&self, key: &[u8]) -> std::result::Result<usize, usize> {
+        self.seek(key).map(|(slot, _)| slot)
+    }
+
+    /// What a leaf or a slice has for a key.
+    #[inline]
+    pub(crate) fn find(&self, key: &[u8]) -> Option<(Tag, &'p [u8])> {
+        let (_, record) = self.seek(key).ok()?;
+        Some((record.tag(), &self.bytes[record.payload]))
     }
 
     /// The first slot whose key is at or after a key.
@@ -460,8 +530,22 @@ impl<'p> Page<'p> {
     /// The first slot whose key is after a key.
     #[inline]
     pub(crate) fn after(&self, key: &[u8]) -> usize {
-        match self.search(key) {
-            Ok(slot) => slot + 1,
+        let Some(remains) = self.remains(key) else {
+            return self.beside(key);
+        };
+        let head = head_of(remains);
+        let below = heads_below(self.heads(), head);
+        if below == self.slots || self.head(below) != head {
+            return below;
+        }
+        // Of separators, hardly ever one has the head of the key.
+        self.after_same(key)
+    }
+
+    #[inline(never)]
+    fn after_same(&self, key: &[u8]) -> usize {
+        match self.seek(key) {
+            Ok((slot, _)) => slot + 1,
             Err(slot) => slot,
         }
     }

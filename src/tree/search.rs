@@ -41,32 +41,30 @@ pub(crate) fn search<'g>(
     if root.is_nothing() {
         return Ok(Step::Absent);
     }
-    let mut pointer = *root;
     let mut expect = Expect::Root;
     let found = pages
         .frames
-        .lookup(pointer.address, pointer.birth, root_hint, guard);
+        .lookup(root.address, root.birth, root_hint, guard);
     let Some(mut frame) = found else {
-        return Ok(Step::Need(pointer, expect));
+        return Ok(Step::Need(*root, expect));
     };
+    // Where the pointer to the page stands.
+    let mut above: Option<(&Frame, usize)> = None;
     loop {
         let page = Page::new(frame.bytes());
         if !expect.admits(&page) {
+            let pointer = above.map_or(*root, |(above, child)| {
+                Interior::new(above.bytes()).pointer(child)
+            });
             return Err(misplaced(&pointer, expect));
         }
         if page.level() == 0 {
-            return Ok(match page.search(key) {
-                Err(_) => Step::Absent,
-                Ok(index) => {
-                    let slot = page.slot(index);
-                    Step::Found {
-                        tag: Page::tag(&slot),
-                        payload: slot.payload,
-                    }
-                }
+            return Ok(match page.find(key) {
+                None => Step::Absent,
+                Some((tag, payload)) => Step::Found { tag, payload },
             });
         }
-        let node = Interior::new(frame.bytes());
+        let node = Interior::of(page);
         let child = node.child_of(key);
         let hint = frame.hint(child);
         if node.has_runs() {
@@ -76,15 +74,13 @@ pub(crate) fn search<'g>(
                 return Ok(step);
             }
         }
-        pointer = node.pointer(child);
+        let (address, birth) = node.place(child);
         expect = Expect::Level(page.level() - 1);
-        match pages
-            .frames
-            .lookup(pointer.address, pointer.birth, hint, guard)
-        {
-            Some(next) => frame = next,
-            None => return Ok(Step::Need(pointer, expect)),
-        }
+        let Some(next) = pages.frames.lookup(address, birth, hint, guard) else {
+            return Ok(Step::Need(node.pointer(child), expect));
+        };
+        above = Some((frame, child));
+        frame = next;
         frame.prefetch();
     }
 }
@@ -154,17 +150,11 @@ fn ask_run<'g>(
     if !Expect::Slice.admits(&slice.page) {
         return Err(misplaced(&pointer, Expect::Slice));
     }
-    if let Ok(index) = slice.page.search(key) {
-        let slot = slice.page.slot(index);
-        match Page::tag(&slot) {
+    if let Some((tag, payload)) = slice.page.find(key) {
+        match tag {
             Tag::Delete => return Ok(Some(Step::Absent)),
-            Tag::Merge if needs_below(slot.payload) => chains.push(slot.payload.to_vec()),
-            tag => {
-                return Ok(Some(Step::Found {
-                    tag,
-                    payload: slot.payload,
-                }));
-            }
+            Tag::Merge if needs_below(payload) => chains.push(payload.to_vec()),
+            tag => return Ok(Some(Step::Found { tag, payload })),
         }
     }
     Ok((ranges && slice.covers(key)).then_some(Step::Absent))
