@@ -33,12 +33,14 @@ struct Waiting {
 }
 
 impl Drop for Waiting {
+    #[inline]
     fn drop(&mut self) {
         WAITING.set(self.before);
     }
 }
 
 /// Whether this thread is inside [`block_on`], so that blocking calls hold nobody else up.
+#[inline]
 pub(crate) fn in_blocking_face() -> bool {
     WAITING.get()
 }

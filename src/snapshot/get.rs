@@ -2,6 +2,8 @@
 
 use smallvec::SmallVec;
 
+use super::version::Parts;
+#[cfg(test)]
 use super::version::Version;
 use crate::cache::Guard;
 use crate::error::Result;
@@ -76,19 +78,21 @@ pub(crate) fn lookup<'g>(
     key: &[u8],
     guard: &'g Guard,
 ) -> Result<Lookup<'g>> {
-    lookup_below(version, bound, key, Chains::new(), guard)
+    let (pages, parts) = (version.pages(), version.parts());
+    lookup_below(pages, parts, bound, key, Chains::new(), guard)
 }
 
-/// The same under operands that were found already, newest first.
+/// The same under operands that were found already, newest first. The parts may be those of a
+/// version that nobody holds any more: then a page that is needed may be gone from the disk.
 #[inline]
 pub(crate) fn lookup_below<'g>(
-    version: &'g Version,
+    pages: &Pages,
+    version: &'g Parts,
     bound: SequenceNumber,
     key: &[u8],
     mut chains: Chains,
     guard: &'g Guard,
 ) -> Result<Lookup<'g>> {
-    let pages = version.pages().as_ref();
     let mut hash = None;
     for journal in &version.journals {
         if journal.is_empty() {
@@ -123,4 +127,30 @@ pub(crate) fn lookup_below<'g>(
         });
     }
     Ok(fold_chains(pages, key, stored, &chains))
+}
+
+/// What a glance at a version tells of a key.
+pub(crate) enum Glance<'g> {
+    Absent,
+    /// Its value, in place.
+    Value(&'g [u8]),
+    /// Something has to be loaded or put together, or is wrong.
+    Unknown,
+}
+
+/// Looks for a key whose value is in memory and in one piece: a bare descent. As
+/// [`lookup_below`] without operands above, and it tells less.
+#[inline(never)]
+pub(crate) fn glance<'g>(
+    pages: &Pages,
+    version: &'g Parts,
+    bound: SequenceNumber,
+    key: &[u8],
+    guard: &'g Guard,
+) -> Glance<'g> {
+    match lookup_below(pages, version, bound, key, Chains::new(), guard) {
+        Ok(Lookup::Absent) => Glance::Absent,
+        Ok(Lookup::Stored(Tag::Inline, value)) => Glance::Value(value),
+        _ => Glance::Unknown,
+    }
 }

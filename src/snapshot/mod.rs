@@ -40,7 +40,7 @@ pub(crate) use cursor::{Cursor, Direction, Start, Stop};
 pub(crate) use estimate::{Interval, estimate};
 #[cfg(test)]
 pub(crate) use get::lookup;
-pub(crate) use get::{Lookup, fold_chains, lookup_below};
+pub(crate) use get::{Glance, Lookup, fold_chains, glance, lookup_below};
 pub(crate) use reference::{Find, Settled, follow, target_of, way_of};
 pub(crate) use value::{CachedPages, load_value, off_tree_reader, read_part, stored_length};
-pub(crate) use version::{Layered, Version, View};
+pub(crate) use version::{Layered, Parts, Version, View};

@@ -129,7 +129,14 @@ impl Find for Layered {
                 let own = own.and_then(|own| ask_journal(own, newest, key, &mut chains));
                 let found = match own {
                     Some(stored) => fold_chains(version.pages(), key, stored, &chains),
-                    None => lookup_below(version, self.view.bound, key, chains, &guard)?,
+                    None => lookup_below(
+                        version.pages(),
+                        version,
+                        self.view.bound,
+                        key,
+                        chains,
+                        &guard,
+                    )?,
                 };
                 match found {
                     Lookup::Absent => return Ok(None),

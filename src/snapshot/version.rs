@@ -2,7 +2,11 @@
 //!
 //! Versions are what readers hold. As long as one lives, whatever it reaches is neither overwritten
 //! nor reused (**I1**); that costs one entry in a table of kept generations.
+//!
+//! A look-up of one key in memory holds nothing: it reads the [`Parts`] of a version, which keep
+//! neither extents nor the disk, so that it does no harm if they are let go of late.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -12,9 +16,8 @@ use crate::format::{Birth, PagePointer, SequenceNumber};
 use crate::tree::journal::Journal;
 use crate::tree::pages::Pages;
 
-/// A tree, and the operations that are newer than it.
-pub(crate) struct Version {
-    pages: Arc<Pages>,
+/// What a version is made of: a tree, and the operations that are newer than it.
+pub(crate) struct Parts {
     pub(crate) root: PagePointer,
     pub(crate) root_hint: FrameHint,
     /// The generation of the tree.
@@ -23,6 +26,12 @@ pub(crate) struct Version {
     pub(crate) journals: SmallVec<[Arc<Journal>; 2]>,
     /// The newest sequence in the tree.
     pub(crate) tree_through: SequenceNumber,
+}
+
+/// The parts of a version, and the promise that all they reach stays.
+pub(crate) struct Version {
+    pages: Arc<Pages>,
+    parts: Arc<Parts>,
 }
 
 impl Version {
@@ -36,18 +45,31 @@ impl Version {
         pages.space.keep(birth);
         let journals = journals.into_iter().collect();
         let root_hint = FrameHint::new();
-        Arc::new(Self {
-            pages,
+        let parts = Arc::new(Parts {
             root,
             root_hint,
             birth,
             journals,
             tree_through,
-        })
+        });
+        Arc::new(Self { pages, parts })
     }
 
     pub(crate) fn pages(&self) -> &Arc<Pages> {
         &self.pages
+    }
+
+    pub(crate) fn parts(&self) -> &Arc<Parts> {
+        &self.parts
+    }
+}
+
+impl Deref for Version {
+    type Target = Parts;
+
+    #[inline]
+    fn deref(&self) -> &Parts {
+        &self.parts
     }
 }
 

@@ -488,8 +488,8 @@ impl Bulk {
     ) -> Result<PagePointer> {
         let birth = self.state.birth;
         {
-            let _versions = lock(&core.versions);
-            let newest = core.current.load_full();
+            let changing = core.current.change();
+            let newest = changing.version();
             match self.fork {
                 Some(parent) => core.fork_at(parent, &newest, self.sequence),
                 None => core.keep_tree(&newest, None, self.sequence),
@@ -501,7 +501,7 @@ impl Bulk {
         if let Some(naming) = naming {
             // The mark in the log stands alone: what is done to names is in the root.
             naming.seal(self.sequence);
-            let _versions = lock(&core.versions);
+            let _changing = core.current.change();
             core.catalogue.enter(naming, self.sequence)?;
         }
         core.freeze_names();

@@ -120,7 +120,7 @@ impl Catalogue {
         self.line.load(Ordering::Acquire)
     }
 
-    /// Another line is committed to from now on. The caller holds `Core::versions`.
+    /// Another line is committed to from now on. The caller changes `Core::current`.
     pub(super) fn set_line(&self, line: u64) {
         self.line.store(line, Ordering::Release);
     }
@@ -175,7 +175,7 @@ impl Catalogue {
         self.current.load().journals[1..].iter().cloned().collect()
     }
 
-    /// Takes in what a commit with this sequence does. The caller holds `Core::versions`.
+    /// Takes in what a commit with this sequence does. The caller changes `Core::current`.
     pub(super) fn enter(&self, naming: &mut Naming, sequence: SequenceNumber) -> Result<()> {
         let records = naming.sealed.clone().filter(|_| !naming.entered);
         if let Some(records) = records {
@@ -207,7 +207,7 @@ impl Catalogue {
         }
     }
 
-    /// A large transaction is being published. The caller holds `Core::versions`.
+    /// A large transaction is being published. The caller changes `Core::current`.
     pub(super) fn show_ahead(&self) {
         if let Some(version) = lock(&self.ahead).take() {
             self.current.store(version);
@@ -215,7 +215,7 @@ impl Catalogue {
     }
 
     /// A system tree in which the oldest `done` journals are, too. `ahead`: together with what is not
-    /// published. The caller holds `Core::versions`.
+    /// published. The caller changes `Core::current`.
     fn install(&self, root: PagePointer, birth: Birth, done: usize, ahead: bool) {
         let version = match lock(&self.ahead).take() {
             Some(version) if ahead => version,
@@ -276,7 +276,7 @@ impl Core {
     /// Begins a new journal of names, unless the present one is empty: to be called before the log is
     /// synced.
     pub(super) fn freeze_names(&self) {
-        let _versions = lock(&self.versions);
+        let _changing = self.current.change();
         let version = self.catalogue.current.load_full();
         if version.journals[0].is_empty() {
             return;
@@ -313,7 +313,7 @@ impl Core {
         names: usize,
         through: SequenceNumber,
     ) {
-        let _versions = lock(&self.versions);
+        let _changing = self.current.change();
         *lock(&self.system) = root;
         let ahead = through > self.published();
         self.catalogue.install(root, birth, names, ahead);

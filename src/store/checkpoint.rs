@@ -125,11 +125,11 @@ impl Core {
 
     /// Commits that did nothing leave nothing to be flushed: the tree has them too.
     fn pass_by_nothing(&self) {
-        let _versions = lock(&self.versions);
-        let version = self.current.load_full();
+        let mut current = self.current.change();
+        let version = current.version();
         let through = self.published();
         if version.tree_through < through && version.journals.iter().all(|it| it.is_empty()) {
-            self.current.store(Version::new(
+            current.store(Version::new(
                 Arc::clone(&self.pages),
                 version.root,
                 version.birth,
@@ -142,11 +142,11 @@ impl Core {
     /// The newest version has the same tree in the generation that wrote the space maps, too. As one of
     /// an older generation it would keep what that one dropped from being used again.
     fn renew_version(&self, birth: Birth, user: &PagePointer) {
-        let _versions = lock(&self.versions);
-        let version = self.current.load_full();
+        let mut current = self.current.change();
+        let version = current.version();
         // A large transaction is published before readers see it.
         if version.root == *user && version.birth < birth {
-            self.current.store(Version::new(
+            current.store(Version::new(
                 Arc::clone(&self.pages),
                 version.root,
                 birth,

@@ -27,6 +27,7 @@ use futures::lock::OwnedMutexGuard;
 use smallvec::SmallVec;
 
 use super::core::{Core, Log};
+use super::current::Changing;
 use super::gate::{Inside, Pass, lock};
 use super::maintenance::{LoggedValue, Maintaining};
 use super::naming::Naming;
@@ -472,9 +473,7 @@ impl Core {
     ) -> Result<SmallVec<[SequenceNumber; 1]>> {
         let mut sequences = SmallVec::new();
         let mut log = lock(log);
-        let _versions = lock(&self.versions);
-        let version = self.current.load();
-        let journal = &version.journals[0];
+        let mut current = self.current.change();
         let mut last = SequenceNumber(log.next.0 - 1);
         let bytes = entries.iter().map(Entry::committed_bytes).sum();
         (self.counters.committed_bytes).fetch_add(bytes, Ordering::Relaxed);
@@ -500,14 +499,16 @@ impl Core {
             if let Some(elsewhere) = &entry.elsewhere {
                 self.catalogue.show_ahead();
                 self.history.break_at(last);
-                self.current.store(Version::new(
+                let journals = current.parts().journals.clone();
+                current.store(Version::new(
                     Arc::clone(&self.pages),
                     elsewhere.user,
                     elsewhere.birth,
-                    version.journals.iter().cloned(),
+                    journals,
                     last,
                 ));
             } else {
+                let journal = &current.parts().journals[0];
                 for records in entry.records.drain(..) {
                     journal.append(records, USER_TREE, last)?;
                 }
@@ -520,8 +521,8 @@ impl Core {
             .fetch_add(committed, Ordering::Relaxed);
         log.next = last.next();
         self.published.store(last.0, Ordering::Release);
-        if journal.bytes() >= self.options.journal_bytes {
-            self.freeze_locked(&self.current.load());
+        if current.parts().journals[0].bytes() >= self.options.journal_bytes {
+            self.begin_journal(&mut current);
         }
         if log.since_checkpoint >= self.options.checkpoint_log_bytes || log.writer.wants_chunk() {
             self.work.give();
@@ -539,27 +540,28 @@ impl Core {
         values.for_each(|(_, value)| self.abandon_value(value));
     }
 
-    /// Begins a new journal. The caller holds `versions`.
-    pub(super) fn freeze_locked(&self, version: &Version) {
-        self.history.push(Arc::clone(&version.journals[0]));
+    /// Begins a new journal.
+    fn begin_journal(&self, current: &mut Changing<'_>) {
+        let parts = current.parts();
+        self.history.push(Arc::clone(&parts.journals[0]));
         let new = Arc::new(Journal::new(self.options.journal_bytes));
-        let journals = std::iter::once(new).chain(version.journals.iter().cloned());
-        self.current.store(Version::new(
+        let journals = std::iter::once(new).chain(parts.journals.iter().cloned());
+        let version = Version::new(
             Arc::clone(&self.pages),
-            version.root,
-            version.birth,
+            parts.root,
+            parts.birth,
             journals,
-            version.tree_through,
-        ));
+            parts.tree_through,
+        );
+        current.store(version);
         self.work.give();
     }
 
     /// Begins a new journal unless the present one is empty.
     pub(super) fn freeze(&self) {
-        let _versions = lock(&self.versions);
-        let version = self.current.load_full();
-        if !version.journals[0].is_empty() {
-            self.freeze_locked(&version);
+        let mut current = self.current.change();
+        if !current.parts().journals[0].is_empty() {
+            self.begin_journal(&mut current);
         }
     }
 }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use arc_swap::ArcSwap;
 use bytes::BytesMut;
 
 use super::bases::Bases;
 use super::catalogue::Catalogue;
 use super::commit::Queue;
+use super::current::Current;
 use super::gate::{Gate, lock};
 use super::history::History;
 use super::job::Jobs;
@@ -73,14 +73,12 @@ pub(super) struct Parts {
 pub(crate) struct Core {
     pub(crate) pages: Arc<Pages>,
     pub(super) options: Options,
-    /// The version that readers see; changed under `versions`.
-    pub(super) current: ArcSwap<Version>,
+    /// The version that readers see.
+    pub(super) current: Current,
     /// The newest commit that readers see.
     pub(super) published: AtomicU64,
     /// The birth of the newest published root. See [`Self::value_birth`].
     pub(super) root_birth: AtomicU64,
-    /// Held by those who change `current`, and while commits enter a journal and are published.
-    pub(super) versions: Mutex<()>,
     pub(super) gate: Gate,
     /// Who has locked which ranges.
     pub(super) locks: LockTable,
@@ -153,9 +151,8 @@ impl Core {
             history,
             locks: LockTable::new(),
             root_birth: AtomicU64::new(root_birth),
-            current: ArcSwap::new(version),
+            current: Current::new(version),
             published: AtomicU64::new(published.0),
-            versions: Mutex::new(()),
             gate: Gate::default(),
             encoded: Mutex::default(),
             queue: Mutex::default(),
@@ -359,7 +356,7 @@ impl Core {
 
     /// How many frozen journals wait to be flushed.
     pub(super) fn frozen(&self) -> usize {
-        self.current.load().journals.len().saturating_sub(1)
+        self.current.journals().saturating_sub(1)
     }
 
     /// Whether not too many journals wait to be flushed.

@@ -245,13 +245,13 @@ impl Core {
     ) -> Result<()> {
         let birth = state.birth;
         {
-            let _versions = lock(&self.versions);
-            let version = self.current.load_full();
+            let mut current = self.current.change();
+            let version = current.version();
             let keep = version.journals.len() - usize::from(done.is_some());
             if done.is_some() {
                 self.keep_tree(&version, done, through);
             }
-            self.current.store(Version::new(
+            current.store(Version::new(
                 Arc::clone(&self.pages),
                 outcome.root,
                 birth,

@@ -7,7 +7,7 @@
 //!
 //! | module | idea |
 //! | --- | --- |
-//! | `core` | what all handles of an open store share |
+//! | `core`, `current` | what all handles of an open store share, and what readers see of it |
 //! | `options`, `open` | how a store is opened, and what recovery does |
 //! | `reader`, `many`, `range`, `key_range`, `snapshot`, `value` | reading |
 //! | `estimate` | what is told without looking closely |
@@ -45,6 +45,7 @@ mod clone_range;
 mod commit;
 mod compact;
 mod core;
+mod current;
 mod cursor;
 mod cursor_mut;
 mod diff;

@@ -14,13 +14,13 @@ use super::range::Range;
 use super::subtree::{Base, Components};
 use super::value::Value;
 use super::value_reader::ValueReader;
-use crate::cache::pin;
+use crate::cache::{Guard, pin};
 use crate::error::{Error, Result};
-use crate::format::PagePointer;
 use crate::format::record::{KEY_BYTES_MAX, Tag};
+use crate::format::{PagePointer, SequenceNumber};
 use crate::snapshot::{
-    Find, Layered, Lookup, Settled, Version, View, count, estimate, fold_chains, follow,
-    load_value, lookup_below, nth, read_part, stored_length, target_of,
+    Find, Glance, Layered, Lookup, Parts, Settled, Version, View, count, estimate, fold_chains,
+    follow, glance, load_value, lookup_below, nth, read_part, stored_length, target_of,
 };
 use crate::transaction::{Overlay, Reads};
 use crate::tree::journal::{Found, Outcome};
@@ -97,32 +97,32 @@ impl Reader {
     }
 
     /// Looks for a key in what is in memory.
-    #[inline]
     fn look<R>(
         &self,
         key: &[u8],
         inline: &mut Option<impl FnOnce(&[u8]) -> R>,
     ) -> Result<Looked<R>> {
-        let mut call = |value: &[u8]| inline.take().map(|inline| inline(value));
         let guard = pin();
-        // In this order: what is published is in every version that is current later.
-        let published = self.core.published();
-        let newest;
-        let (version, bound) = match &self.fixed {
-            Some(view) => (&view.version, view.bound),
-            None => {
-                newest = self.core.current.load();
-                (&*newest, published)
-            }
+        let pages = &*self.core.pages;
+        let Some(View { version, bound }) = &self.fixed else {
+            // In this order: what is published is in every version that is current later.
+            let bound = self.core.published();
+            let parts = self.core.current.parts(&guard);
+            return match lookup_below(pages, parts, bound, key, Chains::new(), &guard)? {
+                Lookup::Need(pointer, expect) => {
+                    self.look_held(key, inline, (parts, pointer, expect), bound, &guard)
+                }
+                found => Ok(Looked::Done(stored(found, inline))),
+            };
         };
         let found = match &self.overlay {
-            None => lookup_below(version, bound, key, Chains::new(), &guard)?,
+            None => lookup_below(pages, version, *bound, key, Chains::new(), &guard)?,
             Some(overlay) => {
                 let mut overlay = lock(overlay);
                 match ask_overlay(&mut overlay, key) {
                     Above::Ends(stored, chains) => {
                         let stored = stored.as_ref().map(|(tag, payload)| (*tag, &payload[..]));
-                        match fold_chains(&self.core.pages, key, stored, &chains) {
+                        match fold_chains(pages, key, stored, &chains) {
                             Lookup::Stored(tag, payload) => Lookup::Folded(tag, payload.to_vec()),
                             Lookup::Folded(tag, payload) => Lookup::Folded(tag, payload),
                             Lookup::Absent | Lookup::Need(..) => Lookup::Absent,
@@ -131,30 +131,40 @@ impl Reader {
                     Above::GoOn(chains) => {
                         drop(overlay);
                         self.note_key(key);
-                        lookup_below(version, bound, key, chains, &guard)?
+                        lookup_below(pages, version, *bound, key, chains, &guard)?
                     }
                 }
             }
         };
-        let stored = match found {
-            Lookup::Absent => Stored::Absent,
-            Lookup::Stored(Tag::Inline, value) => {
-                call(value).map_or(Stored::Absent, Stored::Inline)
-            }
-            Lookup::Folded(Tag::Inline, value) => {
-                call(&value).map_or(Stored::Absent, Stored::Inline)
-            }
-            Lookup::Stored(tag, payload) => Stored::Elsewhere(tag, payload.to_vec()),
-            Lookup::Folded(tag, payload) => Stored::Elsewhere(tag, payload),
-            Lookup::Need(pointer, expect) => {
-                return Ok(Looked::Need(Box::new(Needed {
-                    pointer,
-                    expect,
-                    _version: Arc::clone(version),
-                })));
-            }
-        };
-        Ok(Looked::Done(stored))
+        Ok(match found {
+            Lookup::Need(pointer, expect) => need(pointer, expect, Arc::clone(version)),
+            found => Looked::Done(stored(found, inline)),
+        })
+    }
+
+    /// The newest version needs a page: it has to be held while that is read. If a newer one came
+    /// meanwhile, it is looked at instead.
+    #[cold]
+    #[inline(never)]
+    fn look_held<R>(
+        &self,
+        key: &[u8],
+        inline: &mut Option<impl FnOnce(&[u8]) -> R>,
+        (parts, pointer, expect): (&Parts, PagePointer, Expect),
+        bound: SequenceNumber,
+        guard: &Guard,
+    ) -> Result<Looked<R>> {
+        let version = self.core.current.load_full();
+        // The guard keeps the memory of the parts from being that of others.
+        if std::ptr::eq(parts, &**version.parts()) {
+            return Ok(need(pointer, expect, version));
+        }
+        let pages = &*self.core.pages;
+        let found = lookup_below(pages, &version, bound, key, Chains::new(), guard)?;
+        Ok(match found {
+            Lookup::Need(pointer, expect) => need(pointer, expect, Arc::clone(&version)),
+            found => Looked::Done(stored(found, inline)),
+        })
     }
 
     /// Notes that all of a range was asked for.
@@ -183,37 +193,59 @@ impl Reader {
         }
     }
 
-    /// The same as [`Self::look`] for a key of the view.
+    /// Lends the value of a key to a function if all that it takes is in memory. Else the function
+    /// was not called.
     #[inline]
-    fn look_in_view<R>(
+    pub(super) fn get_with_now<R>(
         &self,
         key: &[u8],
-        inline: &mut Option<impl FnOnce(&[u8]) -> R>,
-    ) -> Result<Looked<R>> {
-        if !self.base.is_nothing() {
-            return self.look(&self.base.key(key)?, inline);
+        function: &mut Option<impl FnOnce(&[u8]) -> R>,
+    ) -> Option<Result<Option<R>>> {
+        if self.overlay.is_some() || !self.base.is_nothing() || key.len() > KEY_BYTES_MAX {
+            return self.get_in_view_now(key, function);
         }
-        check_key(key)?;
-        self.look(key, inline)
-    }
-
-    pub(super) async fn get_with<R>(
-        &self,
-        key: &[u8],
-        function: impl FnOnce(&[u8]) -> R,
-    ) -> Result<Option<R>> {
-        let mut function = Some(function);
-        match self.look_in_view(key, &mut function)? {
-            Looked::Done(Stored::Absent) => Ok(None),
-            Looked::Done(Stored::Inline(result)) => Ok(Some(result)),
-            Looked::Done(Stored::Elsewhere(..)) | Looked::Need(_) => {
-                Box::pin(self.get_loading(key, function)).await
+        let guard = pin();
+        match self.glance(key, &guard) {
+            Glance::Value(value) => {
+                let function = function.take()?;
+                Some(Ok(Some(function(value))))
             }
+            Glance::Absent => Some(Ok(None)),
+            Glance::Unknown => None,
         }
     }
 
-    /// The same where something has to be loaded.
-    async fn get_loading<R>(
+    #[inline]
+    fn glance<'g>(&'g self, key: &[u8], guard: &'g Guard) -> Glance<'g> {
+        let pages = &*self.core.pages;
+        match &self.fixed {
+            None => {
+                // In this order: as in `look`.
+                let bound = self.core.published();
+                glance(pages, self.core.current.parts(guard), bound, key, guard)
+            }
+            Some(View { version, bound }) => glance(pages, version, *bound, key, guard),
+        }
+    }
+
+    /// The same in a view or a transaction, or for a key that is none.
+    #[inline(never)]
+    fn get_in_view_now<R>(
+        &self,
+        key: &[u8],
+        function: &mut Option<impl FnOnce(&[u8]) -> R>,
+    ) -> Option<Result<Option<R>>> {
+        let found = self.base.key(key).and_then(|key| self.look(&key, function));
+        match found {
+            Ok(Looked::Done(Stored::Absent)) => Some(Ok(None)),
+            Ok(Looked::Done(Stored::Inline(result))) => Some(Ok(Some(result))),
+            Ok(Looked::Done(Stored::Elsewhere(..)) | Looked::Need(_)) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The same wherever it is.
+    pub(super) async fn get_with<R>(
         &self,
         key: &[u8],
         mut function: Option<impl FnOnce(&[u8]) -> R>,
@@ -230,22 +262,17 @@ impl Reader {
         }
     }
 
+    /// The value of a key if all that it takes is in memory.
+    #[inline]
+    pub(super) fn get_now(&self, key: &[u8]) -> Option<Result<Option<Value>>> {
+        let copied = self.get_with_now(key, &mut Some(Bytes::copy_from_slice))?;
+        Some(copied.map(|found| found.map(Value::new)))
+    }
+
+    /// The same wherever it is.
     pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        match self.look_in_view(key, &mut Some(Bytes::copy_from_slice))? {
-            Looked::Done(Stored::Absent) => Ok(None),
-            Looked::Done(Stored::Inline(value)) => Ok(Some(Value::new(value))),
-            Looked::Done(Stored::Elsewhere(..)) | Looked::Need(_) => {
-                let key = self.base.key(key)?;
-                let found = Box::pin(async move {
-                    match self.find(&key, Bytes::copy_from_slice).await? {
-                        Stored::Absent => Ok(None),
-                        Stored::Inline(value) => Ok(Some(value)),
-                        Stored::Elsewhere(..) => self.load(&key).await,
-                    }
-                });
-                Ok(found.await?.map(Value::new))
-            }
-        }
+        let found = self.get_with(key, Some(Bytes::copy_from_slice)).await?;
+        Ok(found.map(Value::new))
     }
 
     /// A value that is not all in its leaf: looked for again, in a version that is held.
@@ -325,6 +352,14 @@ impl Reader {
         .await
     }
 
+    /// Whether a key has a value, if all that it takes to know is in memory.
+    #[inline]
+    pub(super) fn contains_key_now(&self, key: &[u8]) -> Option<Result<bool>> {
+        let found = self.get_with_now(key, &mut Some(|_: &[u8]| ()))?;
+        Some(found.map(|found| found.is_some()))
+    }
+
+    /// The same wherever it is.
     pub(super) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
         let key = &*self.base.key(key)?;
         match self.find(key, |_| ()).await? {
@@ -434,6 +469,27 @@ impl Find for Reader {
     }
 }
 
+/// What was found, with the value handed to a function where it is in place.
+#[inline]
+fn stored<R>(found: Lookup<'_>, inline: &mut Option<impl FnOnce(&[u8]) -> R>) -> Stored<R> {
+    let mut call = |value: &[u8]| inline.take().map(|inline| inline(value));
+    match found {
+        Lookup::Stored(Tag::Inline, value) => call(value).map_or(Stored::Absent, Stored::Inline),
+        Lookup::Folded(Tag::Inline, value) => call(&value).map_or(Stored::Absent, Stored::Inline),
+        Lookup::Stored(tag, payload) => Stored::Elsewhere(tag, payload.to_vec()),
+        Lookup::Folded(tag, payload) => Stored::Elsewhere(tag, payload),
+        Lookup::Absent | Lookup::Need(..) => Stored::Absent,
+    }
+}
+
+fn need<R>(pointer: PagePointer, expect: Expect, version: Arc<Version>) -> Looked<R> {
+    Looked::Need(Box::new(Needed {
+        pointer,
+        expect,
+        _version: version,
+    }))
+}
+
 /// What a transaction's own writes say about a key.
 enum Above {
     /// This under these operands, newest first.
@@ -460,14 +516,19 @@ fn ask_overlay(overlay: &mut Overlay, key: &[u8]) -> Above {
 }
 
 /// Refuses keys that are too long.
+#[inline]
 pub(super) fn check_key(key: &[u8]) -> Result<()> {
-    if key.len() > KEY_BYTES_MAX {
-        return Err(Error::invalid(format!(
-            "a key of {} bytes: at most {KEY_BYTES_MAX} are possible",
-            key.len()
-        )));
+    match key.len() {
+        0..=KEY_BYTES_MAX => Ok(()),
+        bytes => Err(too_long(bytes)),
     }
-    Ok(())
+}
+
+#[cold]
+fn too_long(bytes: usize) -> Error {
+    Error::invalid(format!(
+        "a key of {bytes} bytes: at most {KEY_BYTES_MAX} are possible"
+    ))
 }
 
 /// The first key that is greater than a key. `None`: no key is.

@@ -17,7 +17,6 @@ use bytes::Bytes;
 use futures::Stream;
 
 use super::core::Core;
-use super::gate::lock;
 use super::history::{Recent, Since};
 use super::key_range::KeyRange;
 use super::operation::Operation;
@@ -102,7 +101,7 @@ impl Watcher {
     fn new(core: &Arc<Core>) -> Self {
         core.watchers.fetch_add(1, Ordering::AcqRel);
         // Who publishes does so under this lock, and either has done or will see the watcher.
-        drop(lock(&core.versions));
+        drop(core.current.change());
         Self(Arc::clone(core))
     }
 }

@@ -375,7 +375,14 @@ fn compare_key(sides: &[Layered; 2], key: &[u8]) -> Result<Compared> {
     let mut found = [None, None];
     for (side, found) in sides.iter().zip(&mut found) {
         let view = &side.view;
-        let looked = lookup_below(&view.version, view.bound, key, Chains::new(), &guard)?;
+        let looked = lookup_below(
+            view.version.pages(),
+            &view.version,
+            view.bound,
+            key,
+            Chains::new(),
+            &guard,
+        )?;
         *found = match looked {
             Lookup::Need(pointer, expect) => {
                 return Ok(Compared::Stop(Stop::Need(pointer, expect)));

@@ -165,8 +165,8 @@ impl Core {
     /// Makes a node of the newest tree, which stays the newest: a line is to begin there. The caller is
     /// alone inside the gate, and all journals were flushed.
     pub(in crate::store) fn keep_newest(&self, state: &mut Maintaining) -> NodeKey {
-        let _versions = lock(&self.versions);
-        let version = self.current.load_full();
+        let mut current = self.current.change();
+        let version = current.version();
         let mut kept = lock(&self.kept);
         let key = NodeKey {
             line: kept.line,
@@ -187,7 +187,7 @@ impl Core {
         // The same tree, as of a generation that the node is not of.
         state.birth = Birth(state.birth.0 + 1);
         self.pages.space.set_current(state.birth);
-        self.current.store(Version::new(
+        current.store(Version::new(
             Arc::clone(&self.pages),
             version.root,
             state.birth,

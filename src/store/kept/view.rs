@@ -79,7 +79,7 @@ impl Core {
     /// checkpoint.
     fn present_view_at(&self, line: u64, sequence: SequenceNumber) -> Option<View> {
         // What replaces the newest version changes what is kept at the same time.
-        let _versions = lock(&self.versions);
+        let _changing = self.current.change();
         let mut kept = lock(&self.kept);
         if line == kept.line && sequence >= kept.since {
             let version = self.current.load_full();
