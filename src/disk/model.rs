@@ -408,14 +408,26 @@ impl Disk {
     }
 
     pub(crate) async fn save(&self, pages: Vec<Page>, sync: bool) -> Result<()> {
+        self.count_save(&pages, sync);
+        match in_blocking_face() {
+            true => self.model.save_waiting(pages, sync),
+            false => self.model.save(pages, sync).await,
+        }
+    }
+
+    /// The same without a sync on a thread that waits.
+    pub(crate) fn save_waiting(&self, pages: Vec<Page>) -> Result<()> {
+        self.count_save(&pages, false);
+        self.model.save_waiting(pages, false)
+    }
+
+    fn count_save(&self, pages: &[Page], sync: bool) {
         let bytes: usize = pages.iter().map(|page| page.bytes.len()).sum();
         let counters = &self.counters;
         (counters.writes).fetch_add(pages.len() as u64, Ordering::Relaxed);
         (counters.written_bytes).fetch_add(bytes as u64, Ordering::Relaxed);
-        (counters.syncs).fetch_add(sync.into(), Ordering::Relaxed);
-        match in_blocking_face() {
-            true => self.model.save_waiting(pages, sync),
-            false => self.model.save(pages, sync).await,
+        if sync {
+            counters.syncs.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fastrand::Rng;
 
 use super::format::{GROUP_HEADER_BYTES, GroupHeader, KIND_COMMITS, Link};
@@ -11,6 +11,7 @@ use super::replay::Replay;
 use super::writer::{LogWriter, NeedChunk};
 use crate::disk::{Buffer, Disk, DiskModel, Page, Properties, Release, Roots, block_on};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::record::{Record, Tag};
 use crate::format::{Address, Extent, LogPosition, RootVersion, SequenceNumber, StoreId};
 
 const STORE: StoreId = StoreId([9; 16]);
@@ -766,4 +767,56 @@ fn random_damage_gives_a_prefix_or_an_error() {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "seed {seed}"),
         }
     }
+}
+
+#[test]
+fn a_single_record_is_logged_as_any_other_commit() {
+    let chunk = Extent::new(Address::new(0, 0), CHUNK);
+    let writer = || LogWriter::new(STORE, SECTOR, CHUNK, chunk, 7, SequenceNumber(1));
+    let (mut single, mut any) = (writer(), writer());
+    let mut buffer = BytesMut::new();
+    for number in 1.. {
+        let (key, payload) = (&[3; 5], &vec![number as u8; 31 * number as usize % 300]);
+        let record = Record {
+            tag: Tag::Inline,
+            tree: 0,
+            key,
+            payload,
+        };
+        let mut encoded = Vec::new();
+        record.append_to(&mut encoded);
+        let bytes = encoded.len();
+        let commit = [Bytes::from(encoded)];
+        let page = single.append_record(&record, bytes, &mut buffer);
+        assert_eq!(page.is_some(), single.position() != any.position());
+        let Some(page) = page else {
+            let needs = any.append(SequenceNumber(number), &[&commit], false);
+            assert!(needs.is_err(), "the chunk is full");
+            assert!(number > 10);
+            break;
+        };
+        assert_eq!(page.bytes.len(), LogWriter::group_bytes(bytes));
+        assert!(page.bytes.ends_with(&commit[0]));
+        let pages = any.append(SequenceNumber(number), &[&commit], false);
+        let [expected] = &pages.unwrap()[..] else {
+            panic!("a small group is one page");
+        };
+        assert_eq!((page.at, &page.bytes), (expected.at, &expected.bytes));
+        assert_eq!(single.position(), any.position());
+        if number % 4 == 0 {
+            let synced = single.begin_sync();
+            assert_eq!(any.begin_sync(), synced);
+            single.synced_through(synced);
+            any.synced_through(synced);
+        }
+    }
+    single.leave_chunks();
+    let record = Record {
+        tag: Tag::Delete,
+        tree: 0,
+        key: &[],
+        payload: &[],
+    };
+    let bytes = record.encoded_bytes();
+    assert!(single.append_record(&record, bytes, &mut buffer).is_none());
 }

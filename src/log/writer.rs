@@ -5,16 +5,16 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
-use smallvec::SmallVec;
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::format::{
     GROUP_HEADER_BYTES, GroupHeader, KIND_COMMITS, KIND_LINK, LINK_SECTORS, Link, usable_bytes,
 };
 use super::replay::LoggedGroup;
 use crate::disk::Page;
-use crate::format::bytes::{VARINT_BYTES_MAX, put_varint};
-use crate::format::{Extent, LogPosition, SequenceNumber, StoreId};
+use crate::format::bytes::{VARINT_BYTES_MAX, put_varint, varint, varint_bytes};
+use crate::format::record::Record;
+use crate::format::{Address, Extent, LogPosition, SequenceNumber, StoreId};
 
 /// Buffers from this size on are saved as they are; smaller ones are copied, so that a small group
 /// is one page and so one write.
@@ -115,18 +115,18 @@ impl LogWriter {
         commits: &[C],
         synced: bool,
     ) -> Result<Vec<Page>, NeedChunk> {
-        let copied = commits
-            .iter()
-            .flat_map(|commit| commit.as_ref())
-            .map(Bytes::len)
-            .filter(|bytes| *bytes < BUFFER_COPIED_BYTES_MAX);
-        let mut payload = Pieces {
-            first_bytes: copied.sum::<usize>() + commits.len() * VARINT_BYTES_MAX,
-            ..Pieces::default()
-        };
-        if synced {
-            payload.first_bytes += self.sector_bytes as usize;
+        // As much as will be copied, so that the buffer is neither moved nor, without padding, larger
+        // than what it holds: such a one is lent as it is.
+        let mut copied = 0;
+        for commit in commits {
+            let lengths = commit.as_ref().iter().map(Bytes::len);
+            copied += varint_bytes(lengths.clone().sum::<usize>() as u64);
+            copied += lengths.filter(|bytes| is_copied(*bytes)).sum::<usize>();
         }
+        if synced {
+            copied += self.sector_bytes as usize;
+        }
+        let mut payload = Pieces::new(copied);
         for commit in commits {
             let buffers = commit.as_ref();
             let bytes: usize = buffers.iter().map(Bytes::len).sum();
@@ -146,7 +146,7 @@ impl LogWriter {
         through: SequenceNumber,
     ) -> Result<Vec<Page>, NeedChunk> {
         debug_assert!(groups.iter().all(|group| group.last() <= through));
-        let mut payload = Pieces::default();
+        let mut payload = Pieces::new(0);
         let mut commits = 0;
         for group in groups {
             payload.push(&group.payload);
@@ -170,30 +170,14 @@ impl LogWriter {
         );
         assert!(commits > 0, "a group holds a commit");
         let bytes = (GROUP_HEADER_BYTES + payload.bytes) as u64;
-        let mut pages = Vec::new();
+        let mut pages = Vec::with_capacity(payload.pieces());
         let full = u64::from(self.offset) + bytes > u64::from(self.usable(self.current()));
         if full || self.leaving {
-            pages = self.move_on(bytes)?;
+            pages.push(self.move_on(bytes)?);
             self.leaving = false;
         }
-        let chunk = self.current();
-        let position = self.position();
-        let at = chunk.extent.address.plus(self.offset);
-        let header = GroupHeader {
-            kind: KIND_COMMITS,
-            salt: chunk.salt,
-            first,
-            synced_through,
-            commits: u32::try_from(commits).expect("each commit takes a byte of a chunk"),
-            payload_bytes: payload.bytes as u32,
-            chain: self.chain,
-            payload_checksum: payload.checksum(),
-        };
-        let (header, checksum) = header.encode(self.store, at);
-        self.remember(position);
-        self.offset += bytes as u32;
-        self.chain = checksum;
-        self.next = SequenceNumber(first.0 + commits as u64);
+        let (header, at) =
+            self.begin_group(commits, payload.bytes, payload.checksum(), synced_through);
         if synced {
             let end = self.offset;
             self.seal();
@@ -206,6 +190,67 @@ impl LogWriter {
             to = next;
         }
         Ok(pages)
+    }
+
+    /// Appends one commit of one record, which no sync follows, put together in an empty buffer: the
+    /// page, which ends with the record. `None`, and nothing has changed: it takes another chunk.
+    pub(crate) fn append_record(
+        &mut self,
+        record: &Record<'_>,
+        bytes: usize,
+        buffer: &mut BytesMut,
+    ) -> Option<Page> {
+        let group_bytes = Self::group_bytes(bytes);
+        let usable = u64::from(self.usable(self.current()));
+        if self.leaving || u64::from(self.offset) + group_bytes as u64 > usable {
+            return None;
+        }
+        debug_assert!(buffer.is_empty(), "what it holds goes into the page");
+        buffer.resize(group_bytes, 0);
+        let (header, payload) = buffer.split_at_mut(GROUP_HEADER_BYTES);
+        let (length, taken) = varint(bytes as u64);
+        let mut rest = &mut *payload;
+        rest.put_slice(&length[..taken]);
+        record.append_to(&mut rest);
+        debug_assert!(rest.is_empty(), "the record has as many bytes as was said");
+        let checksum = crc32fast::hash(payload);
+        let (encoded, at) = self.begin_group(1, payload.len(), checksum, self.synced_through);
+        header.copy_from_slice(&encoded);
+        let bytes = buffer.split().freeze();
+        Some(Page { at, bytes })
+    }
+
+    /// The bytes of a group of one commit of so many bytes of records.
+    pub(crate) fn group_bytes(record_bytes: usize) -> usize {
+        GROUP_HEADER_BYTES + varint_bytes(record_bytes as u64) + record_bytes
+    }
+
+    /// The header of the next group, and where it goes. The group is within the chunk.
+    fn begin_group(
+        &mut self,
+        commits: usize,
+        payload_bytes: usize,
+        payload_checksum: u32,
+        synced_through: SequenceNumber,
+    ) -> ([u8; GROUP_HEADER_BYTES], Address) {
+        let position = self.position();
+        let at = position.chunk.address.plus(self.offset);
+        let header = GroupHeader {
+            kind: KIND_COMMITS,
+            salt: position.salt,
+            first: self.next,
+            synced_through,
+            commits: u32::try_from(commits).expect("each commit takes a byte of a chunk"),
+            payload_bytes: payload_bytes as u32,
+            chain: self.chain,
+            payload_checksum,
+        };
+        let (header, checksum) = header.encode(self.store, at);
+        self.remember(position);
+        self.offset += (GROUP_HEADER_BYTES + payload_bytes) as u32;
+        self.chain = checksum;
+        self.next = SequenceNumber(self.next.0 + commits as u64);
+        (header, at)
     }
 
     fn seal(&mut self) {
@@ -239,7 +284,7 @@ impl LogWriter {
     }
 
     /// Ends the chunk in use with a link to the first spare one that holds a group of such a size.
-    fn move_on(&mut self, group_bytes: u64) -> Result<Vec<Page>, NeedChunk> {
+    fn move_on(&mut self, group_bytes: u64) -> Result<Page, NeedChunk> {
         let fits = |spare: &Chunk| u64::from(self.usable(*spare)) >= group_bytes;
         let Some(index) = self.spares.iter().position(fits) else {
             return Err(NeedChunk {
@@ -275,10 +320,10 @@ impl LogWriter {
         }
         self.used.push_back(spare);
         self.offset = 0;
-        Ok(vec![Page {
+        Ok(Page {
             at,
             bytes: bytes.into(),
-        }])
+        })
     }
 
     fn chunk_bytes_for(&self, group_bytes: u64) -> u64 {
@@ -385,13 +430,17 @@ impl LogWriter {
     }
 }
 
+fn is_copied(bytes: usize) -> bool {
+    bytes < BUFFER_COPIED_BYTES_MAX
+}
+
 /// A payload: large buffers as they are, what is between them in one buffer each.
-#[derive(Default)]
 struct Pieces {
-    pieces: SmallVec<[Piece; 1]>,
+    /// Room for the header, and what comes before the first large buffer: mostly everything.
+    first: Vec<u8>,
+    rest: Vec<Piece>,
+    /// Without the header.
     bytes: usize,
-    /// How large the first piece may become, beside the header.
-    first_bytes: usize,
 }
 
 enum Piece {
@@ -400,20 +449,29 @@ enum Piece {
 }
 
 impl Pieces {
-    fn copied(&mut self) -> &mut Vec<u8> {
-        if !matches!(self.pieces.last(), Some(Piece::Copied(_))) {
-            // The first one has room for the header: `into_buffers` puts it in front.
-            let piece = match self.pieces.is_empty() {
-                true => {
-                    let mut piece = Vec::with_capacity(GROUP_HEADER_BYTES + self.first_bytes);
-                    piece.extend_from_slice(&[0; GROUP_HEADER_BYTES]);
-                    piece
-                }
-                false => Vec::new(),
-            };
-            self.pieces.push(Piece::Copied(piece));
+    /// Nothing yet, with room for so many bytes in the first piece.
+    fn new(room: usize) -> Self {
+        let mut first = Vec::with_capacity(GROUP_HEADER_BYTES + room);
+        first.extend_from_slice(&[0; GROUP_HEADER_BYTES]);
+        Self {
+            first,
+            rest: Vec::new(),
+            bytes: 0,
         }
-        match self.pieces.last_mut() {
+    }
+
+    fn pieces(&self) -> usize {
+        1 + self.rest.len()
+    }
+
+    fn copied(&mut self) -> &mut Vec<u8> {
+        if self.rest.is_empty() {
+            return &mut self.first;
+        }
+        if !matches!(self.rest.last(), Some(Piece::Copied(_))) {
+            self.rest.push(Piece::Copied(Vec::new()));
+        }
+        match self.rest.last_mut() {
             Some(Piece::Copied(piece)) => piece,
             _ => unreachable!("the last piece was just made one that is copied to"),
         }
@@ -429,26 +487,31 @@ impl Pieces {
 
     fn push(&mut self, buffer: &Bytes) {
         self.bytes += buffer.len();
-        let piece = self.copied();
-        if buffer.len() < BUFFER_COPIED_BYTES_MAX {
-            piece.extend_from_slice(buffer);
+        if is_copied(buffer.len()) {
+            self.copied().extend_from_slice(buffer);
         } else {
-            self.pieces.push(Piece::Lent(buffer.clone()));
+            self.rest.push(Piece::Lent(buffer.clone()));
         }
     }
 
     /// Appends zeros that do not count: they fill the group's last sector, so that the disk need
     /// not read the old one to write a part of it.
     fn pad(&mut self, zeros: usize) {
-        let piece = self.copied();
-        piece.resize(piece.len() + zeros, 0);
+        if zeros > 0 {
+            let piece = self.copied();
+            piece.resize(piece.len() + zeros, 0);
+        }
     }
 
     fn checksum(&self) -> u32 {
+        let first = &self.first[GROUP_HEADER_BYTES..];
+        if self.rest.is_empty() {
+            return crc32fast::hash(first);
+        }
         let mut hasher = crc32fast::Hasher::new();
-        for (index, piece) in self.pieces.iter().enumerate() {
+        hasher.update(first);
+        for piece in &self.rest {
             match piece {
-                Piece::Copied(piece) if index == 0 => hasher.update(&piece[GROUP_HEADER_BYTES..]),
                 Piece::Copied(piece) => hasher.update(piece),
                 Piece::Lent(piece) => hasher.update(piece),
             }
@@ -457,15 +520,11 @@ impl Pieces {
     }
 
     fn into_buffers(mut self, header: &[u8; GROUP_HEADER_BYTES]) -> impl Iterator<Item = Bytes> {
-        if let Some(Piece::Copied(piece)) = self.pieces.first_mut() {
-            piece[..GROUP_HEADER_BYTES].copy_from_slice(header);
-        }
-        self.pieces
-            .into_iter()
-            .map(|piece| match piece {
-                Piece::Copied(piece) => Bytes::from(piece),
-                Piece::Lent(piece) => piece,
-            })
-            .filter(|bytes| !bytes.is_empty())
+        self.first[..GROUP_HEADER_BYTES].copy_from_slice(header);
+        let rest = self.rest.into_iter().map(|piece| match piece {
+            Piece::Copied(piece) => Bytes::from(piece),
+            Piece::Lent(piece) => piece,
+        });
+        std::iter::once(Bytes::from(self.first)).chain(rest)
     }
 }

@@ -35,7 +35,7 @@ const FILTERED_BYTES: usize = 64 << 10;
 
 /// The present state of the system tree, and what is to be known of names without asking it.
 pub(super) struct Catalogue {
-    /// What readers see; changed under `Core::versions`.
+    /// What readers see; changed while nobody else changes `Core::current`.
     current: ArcSwap<Version>,
     /// What they will see when a large transaction is published, which its tree has already.
     ahead: Mutex<Option<Arc<Version>>>,
@@ -186,8 +186,8 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Counts what a commit with this sequence did, which is being published. The caller holds
-    /// `Core::versions`.
+    /// Counts what a commit with this sequence did, which is being published. The caller
+    /// changes `Core::current`.
     pub(super) fn count(&self, naming: &Naming, sequence: SequenceNumber) {
         let mut recent = lock(&self.recent);
         for change in &naming.changes {

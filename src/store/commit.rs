@@ -36,7 +36,7 @@ use super::options::Durability;
 use super::validation::Validation;
 use crate::disk::{Page, block_on, in_blocking_face};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::record::USER_TREE;
+use crate::format::record::{Record, USER_TREE};
 use crate::format::{Address, Birth, PagePointer, SequenceNumber};
 use crate::log::writer::{LogWriter, NeedChunk};
 use crate::snapshot::Version;
@@ -50,6 +50,9 @@ pub(super) type Records = SmallVec<[Bytes; 1]>;
 
 /// How much of deferred commits is kept in memory.
 const DEFERRED_BYTES_MAX: usize = 256 << 10;
+
+/// How many commits go by until the maintenance is told again of work that is still to be done.
+const COMMITS_UNTOLD: u32 = 64;
 
 /// A commit on its way.
 pub(super) struct Entry {
@@ -116,6 +119,13 @@ struct Waiting {
     done: Arc<Done>,
 }
 
+/// A group that the log has.
+#[derive(Clone, Copy)]
+struct Written {
+    /// Through which commit the log is synced, if this group was.
+    synced_through: Option<SequenceNumber>,
+}
+
 type Group = Shared<BoxFuture<'static, ()>>;
 
 /// Who writes to the log.
@@ -135,7 +145,7 @@ enum Turn {
 }
 
 /// The right to commit alone, until dropped.
-struct Alone<'c> {
+pub(super) struct Alone<'c> {
     core: &'c Core,
     finished: bool,
 }
@@ -224,17 +234,23 @@ impl Core {
     /// The right to commit alone, if nobody else commits and this thread will see it through: it
     /// waits, or the commit only enters the journal, which takes no disk.
     fn alone(&self, entry: &Entry) -> Option<Alone<'_>> {
-        let mut queue = lock(&self.queue);
-        if !queue.waiting.is_empty() || queue.under_way.is_some() {
-            return None;
-        }
         let in_memory = || {
             let log = self.log.as_ref();
             entry.durability == Durability::Deferred
                 && !self.stopping.load(Ordering::Acquire)
                 && log.is_some_and(|log| !self.is_full(lock(log).deferred_bytes + entry.bytes()))
         };
-        if !in_blocking_face() && !in_memory() {
+        self.alone_if(|| in_blocking_face() || in_memory())
+    }
+
+    /// The same for a thread that waits.
+    pub(super) fn alone_waiting(&self) -> Option<Alone<'_>> {
+        self.alone_if(|| true)
+    }
+
+    fn alone_if(&self, sees_through: impl FnOnce() -> bool) -> Option<Alone<'_>> {
+        let mut queue = lock(&self.queue);
+        if !queue.waiting.is_empty() || queue.under_way.is_some() || !sees_through() {
             return None;
         }
         queue.under_way = Some(UnderWay::Alone { awaited: false });
@@ -244,7 +260,7 @@ impl Core {
         })
     }
 
-    fn commit_alone(
+    pub(super) fn commit_alone(
         self: &Arc<Self>,
         mut alone: Alone<'_>,
         entry: Entry,
@@ -344,8 +360,8 @@ impl Core {
         let ending = self.stopping.load(Ordering::Acquire);
         let sync = with(Durability::Immediate) || ending;
         let bytes: usize = entries.iter().map(Entry::bytes).sum();
-        let deferred_bytes = lock(log).deferred_bytes + bytes;
-        let write = sync || with(Durability::Buffered) || self.is_full(deferred_bytes);
+        let write =
+            sync || with(Durability::Buffered) || self.is_full(lock(log).deferred_bytes + bytes);
         let urgency = match entries
             .iter()
             .all(|entry| entry.urgency == Urgency::Emergency)
@@ -354,10 +370,11 @@ impl Core {
             false => Urgency::Ordinary,
         };
         let began = Began::now();
-        if write {
-            self.write_log(log, entries, sync, urgency).await?;
-        }
-        let sequences = self.publish(log, entries, write);
+        let written = match write {
+            true => Some(self.write_log(log, entries, sync, urgency).await?),
+            false => None,
+        };
+        let sequences = self.publish(log, entries, written);
         if self.watchers.load(Ordering::Acquire) > 0 {
             self.watched.give();
         }
@@ -373,7 +390,7 @@ impl Core {
         entries: &[Entry],
         sync: bool,
         urgency: Urgency,
-    ) -> Result<()> {
+    ) -> Result<Written> {
         let has_values = entries.iter().any(|entry| !entry.values.is_empty());
         let (pages, synced, others_unsynced) = loop {
             let need = {
@@ -395,9 +412,7 @@ impl Core {
                     Ok(pages) => {
                         let bytes: usize = pages.iter().map(|page| page.bytes.len()).sum();
                         log.since_checkpoint += bytes as u64;
-                        self.counters
-                            .log_bytes
-                            .fetch_add(bytes as u64, Ordering::Relaxed);
+                        log.count(&self.counters.log_bytes, bytes as u64);
                         let last = SequenceNumber(log.writer.next_sequence().0 - 1);
                         break (pages, last, others_unsynced);
                     }
@@ -412,15 +427,9 @@ impl Core {
             self.poison(&error);
             return Err(error);
         }
-        let mut log = lock(log);
-        log.unsynced = !sync;
-        if sync {
-            log.writer.synced_through(synced);
-        }
-        log.deferred.clear();
-        log.deferred_bytes = 0;
-        self.counters.groups.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(Written {
+            synced_through: sync.then_some(synced),
+        })
     }
 
     async fn save_group(&self, pages: Vec<Page>, sync: bool, others_unsynced: bool) -> Result<()> {
@@ -469,10 +478,19 @@ impl Core {
         self: &Arc<Self>,
         log: &Mutex<Log>,
         entries: &mut [Entry],
-        written: bool,
+        written: Option<Written>,
     ) -> Result<SmallVec<[SequenceNumber; 1]>> {
         let mut sequences = SmallVec::new();
         let mut log = lock(log);
+        if let Some(Written { synced_through }) = written {
+            log.unsynced = synced_through.is_none();
+            if let Some(sequence) = synced_through {
+                log.writer.synced_through(sequence);
+            }
+            log.deferred.clear();
+            log.deferred_bytes = 0;
+            log.count(&self.counters.groups, 1);
+        }
         let mut current = self.current.change();
         let mut last = SequenceNumber(log.next.0 - 1);
         let bytes = entries.iter().map(Entry::committed_bytes).sum();
@@ -486,7 +504,7 @@ impl Core {
             if !entry.values.is_empty() {
                 lock(&self.values).extend(entry.values.iter().cloned());
             }
-            if !written {
+            if written.is_none() {
                 // The sync that makes the commit durable has to cover what it names, too.
                 log.unsynced |= !entry.values.is_empty();
                 log.deferred_bytes += entry.bytes();
@@ -515,19 +533,88 @@ impl Core {
             }
             sequences.push(last);
         }
+        self.show(&mut log, &mut current, last);
+        Ok(sequences)
+    }
+
+    /// Shows readers what entered the journal, up to a commit, and tells the maintenance of work.
+    fn show(&self, log: &mut Log, current: &mut Changing<'_>, last: SequenceNumber) {
         let committed = last.next().0 - log.next.0;
-        self.counters
-            .commits
-            .fetch_add(committed, Ordering::Relaxed);
+        log.count(&self.counters.commits, committed);
         log.next = last.next();
         self.published.store(last.0, Ordering::Release);
         if current.parts().journals[0].bytes() >= self.options.journal_bytes {
-            self.begin_journal(&mut current);
+            self.begin_journal(current);
         }
-        if log.since_checkpoint >= self.options.checkpoint_log_bytes || log.writer.wants_chunk() {
+        let due = log.since_checkpoint >= self.options.checkpoint_log_bytes;
+        if !due && !log.writer.wants_chunk() {
+            log.until_told = 0;
+            return;
+        }
+        // Now and then will do: until it is done, this is so after each commit.
+        if log.until_told == 0 {
+            log.until_told = COMMITS_UNTOLD;
             self.work.give();
         }
-        Ok(sequences)
+        log.until_told -= 1;
+    }
+
+    /// Commits a record that asks for no sync, on a thread that waits. `None`: that takes more than
+    /// one write to the log, and nothing was done.
+    ///
+    /// As [`Self::commit_alone`]; but this is what small writes cost, so that it keeps neither a
+    /// queue nor the state of a future, and what is written is what the journal keeps.
+    pub(super) fn commit_record(
+        &self,
+        alone: &mut Alone<'_>,
+        record: &Record<'_>,
+        bytes: usize,
+    ) -> Result<Option<SequenceNumber>> {
+        let result = self.write_record(record, bytes);
+        alone.finished = !matches!(result, Ok(None));
+        result
+    }
+
+    fn write_record(&self, record: &Record<'_>, bytes: usize) -> Result<Option<SequenceNumber>> {
+        self.check_poisoned()?;
+        let began = Began::now();
+        let log = self.log()?;
+        let page = {
+            let mut log = lock(log);
+            // Once the store's thread has ended, nobody else would sync.
+            if !log.deferred.is_empty() || self.stopping.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            debug_assert_eq!(log.next, log.writer.next_sequence(), "all are written");
+            let Some(page) = self.encode_page(&mut log.writer, record, bytes) else {
+                return Ok(None);
+            };
+            log.since_checkpoint += page.bytes.len() as u64;
+            log.count(&self.counters.log_bytes, page.bytes.len() as u64);
+            page
+        };
+        let kept = page.bytes.clone();
+        if let Err(error) = self.pages.disk.save_waiting(vec![page]) {
+            self.poison(&error);
+            return Err(error);
+        }
+        let mut log = lock(log);
+        log.unsynced = true;
+        log.count(&self.counters.groups, 1);
+        (self.counters.committed_bytes).fetch_add(bytes as u64, Ordering::Relaxed);
+        let mut current = self.current.change();
+        let sequence = log.next;
+        current.parts().journals[0]
+            .append_checked(record, kept, sequence)
+            .inspect_err(|error| self.poison(error))?;
+        self.show(&mut log, &mut current, sequence);
+        drop(current);
+        drop(log);
+        if self.watchers.load(Ordering::Acquire) > 0 {
+            self.watched.give();
+        }
+        trace::committed(began, 1, bytes);
+        Ok(Some(sequence))
     }
 
     /// Lets go of what commits that failed had.

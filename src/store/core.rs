@@ -42,6 +42,16 @@ pub(super) struct Log {
     pub(super) unsynced: bool,
     /// Bytes written since the last checkpoint began.
     pub(super) since_checkpoint: u64,
+    /// Commits that go by until the maintenance is told of the work that they leave.
+    pub(super) until_told: u32,
+}
+
+impl Log {
+    /// Adds to a counter that nobody adds to without the log.
+    #[inline]
+    pub(super) fn count(&self, counter: &AtomicU64, more: u64) {
+        counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+    }
 }
 
 /// Counters for `stats()`.

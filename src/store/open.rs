@@ -224,6 +224,7 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
         deferred_bytes: 0,
         unsynced: false,
         since_checkpoint: 0,
+        until_told: 0,
     };
     let state = Maintaining {
         birth: Birth(0),
@@ -650,5 +651,6 @@ async fn continue_log(
         deferred_bytes: 0,
         unsynced: false,
         since_checkpoint: 0,
+        until_told: 0,
     })
 }

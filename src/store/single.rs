@@ -1,10 +1,12 @@
 //! Single writes: one operation, as a commit of its own.
 //!
-//! An operation is encoded once, into the buffer that goes to the log and into the journal. Only
-//! values that are too large for a leaf, and records that are too large for the log, take the way
-//! of a batch.
+//! An operation is encoded once, into the buffer that goes to the log and into the journal. Where
+//! nobody else writes and no sync is asked for, all of it happens in one function; else it is a commit
+//! as any other. Only values that are too large for a leaf, and records that are too large for the
+//! log, take the way of a batch.
 
 use std::future::Future;
+use std::sync::MutexGuard;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
@@ -15,12 +17,15 @@ use super::commit::Entry;
 use super::core::Core;
 use super::gate::{Inside, Pass};
 use super::key_range::KeyRange;
-use super::operation::Operation;
+use super::operation::{LookFirst, Operation};
+use super::options::Durability;
 use super::reader::{check_key, half_open};
 use super::transaction::{check_length, check_operand};
+use crate::disk::{Page, in_blocking_face};
 use crate::error::Result;
 use crate::format::SequenceNumber;
 use crate::format::record::{Record, Tag, USER_TREE, range_end_payload, read_range_end};
+use crate::log::writer::LogWriter;
 use crate::space::Urgency;
 use crate::transaction::locks::{Owner, Wanted};
 
@@ -45,7 +50,11 @@ impl Store {
         key: K,
         value: V,
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K, V>> {
-        Operation::new(async move { self.put_single(key.as_ref(), value.as_ref()).await })
+        Operation::new(LookFirst::new(
+            (key, value),
+            move |(key, value)| self.commit_now(Tag::Inline, key.as_ref(), value.as_ref()),
+            move |(key, value)| async move { self.put_single(key.as_ref(), value.as_ref()).await },
+        ))
     }
 
     /// Puts a value of a known length, in bytes, that a function fills in place, as a commit of its
@@ -133,7 +142,11 @@ impl Store {
         &self,
         key: K,
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K>> {
-        Operation::new(async move { self.commit_single(Tag::Delete, key.as_ref(), &[]).await })
+        Operation::new(LookFirst::new(
+            key,
+            move |key: &mut K| self.commit_now(Tag::Delete, key.as_ref(), &[]),
+            move |key: K| async move { self.commit_single(Tag::Delete, key.as_ref(), &[]).await },
+        ))
     }
 
     /// Deletes all keys of a range, as a commit of its own. O(1) here; the store does the work in
@@ -254,19 +267,100 @@ impl Store {
         Box::pin(core.pass_locks(inside, Pass::Shared, self.party, meet))
     }
 
-    /// The same, with a key as the tree has it.
-    async fn commit_full(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Result<SequenceNumber> {
+    /// Commits at once, if that takes nobody but this thread, and it waits: `None` if not, and then
+    /// nothing was done.
+    #[inline]
+    fn commit_now(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Option<Result<SequenceNumber>> {
         let core = &self.shared.core;
-        let grows = !matches!(tag, Tag::Delete | Tag::DeleteRange);
+        let too_large = payload.len() > core.pages.settings.inline_bytes_max as usize;
+        if too_large || !in_blocking_face() {
+            return None;
+        }
+        match self.reader.base.key(key) {
+            Ok(key) => self.commit_full_now(tag, &key, payload).transpose(),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    fn commit_full_now(
+        &self,
+        tag: Tag,
+        key: &[u8],
+        payload: &[u8],
+    ) -> Result<Option<SequenceNumber>> {
+        let core = &self.shared.core;
+        let (record, bytes) = self.checked(tag, key, payload)?;
+        if bytes > core.logged_bytes_max() || !core.has_room() {
+            return Ok(None);
+        }
+        let Some(inside) = core.gate.enter_now(Pass::Shared) else {
+            return Ok(None);
+        };
+        if !core.locks.is_idle() {
+            return Ok(None);
+        }
+        core.check_open()?;
+        let Some(mut alone) = core.alone_waiting() else {
+            return Ok(None);
+        };
+        if self.durability == Durability::Buffered
+            && let Some(sequence) = core.commit_record(&mut alone, &record, bytes)?
+        {
+            return Ok(Some(sequence));
+        }
+        let encoded = core.encode(&record, bytes);
+        let entry = self.entry(&record, encoded, Vec::new(), inside);
+        core.commit_alone(alone, entry).map(Some)
+    }
+
+    /// A record that may be written, and how many bytes it has.
+    #[inline]
+    fn checked<'w>(
+        &self,
+        tag: Tag,
+        key: &'w [u8],
+        payload: &'w [u8],
+    ) -> Result<(Record<'w>, usize)> {
         check_key(key)?;
-        core.check_writable(grows)?;
+        self.shared.core.check_writable(grows(tag))?;
         let record = Record {
             tag,
             tree: USER_TREE,
             key,
             payload,
         };
-        let bytes = record.encoded_bytes();
+        Ok((record, record.encoded_bytes()))
+    }
+
+    #[inline]
+    fn entry(
+        &self,
+        record: &Record<'_>,
+        encoded: Bytes,
+        locks: Vec<Owner>,
+        inside: Inside,
+    ) -> Entry {
+        Entry {
+            records: smallvec![encoded],
+            durability: self.durability,
+            values: Vec::new(),
+            urgency: match grows(record.tag) {
+                true => Urgency::Ordinary,
+                false => Urgency::Emergency,
+            },
+            elsewhere: None,
+            naming: None,
+            locks,
+            validation: None,
+            refused: None,
+            inside: Some(inside),
+        }
+    }
+
+    /// As [`Self::commit_single`], with a key as the tree has it.
+    async fn commit_full(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Result<SequenceNumber> {
+        let core = &self.shared.core;
+        let (record, bytes) = self.checked(tag, key, payload)?;
         if bytes > core.logged_bytes_max() {
             let mut batch = self.batch();
             batch.writes.append(tag, key, payload);
@@ -285,46 +379,53 @@ impl Store {
         }
         // It may have waited for a close, behind which nobody would sync it.
         core.check_open()?;
-        let entry = Entry {
-            records: smallvec![encoded],
-            durability: self.durability,
-            values: Vec::new(),
-            urgency: if grows {
-                Urgency::Ordinary
-            } else {
-                Urgency::Emergency
-            },
-            elsewhere: None,
-            naming: None,
-            locks,
-            validation: None,
-            refused: None,
-            inside: Some(inside),
-        };
-        core.commit(entry).await
+        core.commit(self.entry(&record, encoded, locks, inside))
+            .await
     }
+}
+
+/// Whether what is written may take more space.
+fn grows(tag: Tag) -> bool {
+    !matches!(tag, Tag::Delete | Tag::DeleteRange)
 }
 
 /// How much memory a store sets aside at a time for the records of single writes.
 const ENCODED_BYTES: usize = 32 << 10;
 
 impl Core {
-    /// Puts a record of so many bytes into memory. Small ones share some with those before and after
-    /// them, which the journals keep and give up together.
+    /// Memory for so few bytes, which it shares with those before and after them: the journals keep
+    /// and give it up together.
+    fn shared_memory(&self, bytes: usize) -> Option<MutexGuard<'_, BytesMut>> {
+        if bytes > ENCODED_BYTES / 16 {
+            return None;
+        }
+        let mut shared = self.encoded.try_lock().ok()?;
+        if shared.capacity() < bytes {
+            *shared = BytesMut::with_capacity(ENCODED_BYTES);
+        }
+        Some(shared)
+    }
+
+    /// Puts a record of so many bytes into memory.
     fn encode(&self, record: &Record<'_>, bytes: usize) -> Bytes {
-        let shared = match bytes <= ENCODED_BYTES / 16 {
-            true => self.encoded.try_lock().ok(),
-            false => None,
-        };
-        let Some(mut shared) = shared else {
+        let Some(mut shared) = self.shared_memory(bytes) else {
             let mut encoded = Vec::with_capacity(bytes);
             record.append_to(&mut encoded);
             return encoded.into();
         };
-        if shared.capacity() < bytes {
-            *shared = BytesMut::with_capacity(ENCODED_BYTES);
-        }
         record.append_to(&mut *shared);
         shared.split().freeze()
+    }
+
+    /// Puts a record of so many bytes into memory as a page of the log, where it comes last. `None`:
+    /// it is too large for that, or the log has no room at hand.
+    pub(super) fn encode_page(
+        &self,
+        log: &mut LogWriter,
+        record: &Record<'_>,
+        bytes: usize,
+    ) -> Option<Page> {
+        let mut shared = self.shared_memory(LogWriter::group_bytes(bytes))?;
+        log.append_record(record, bytes, &mut shared)
     }
 }

@@ -134,7 +134,7 @@ impl Kept {
 impl Core {
     /// The tree of a version is about to be replaced by one that has what was committed through a
     /// later sequence: if names are left behind, it becomes a node. `next`: the commits that the new
-    /// tree has in addition. The caller holds `versions`.
+    /// tree has in addition. The caller changes `Core::current`.
     pub(super) fn keep_tree(
         &self,
         version: &Version,

@@ -15,8 +15,8 @@ use crate::store::core::Core;
 use crate::store::gate::lock;
 
 impl Core {
-    /// The newest version ends its line, and another line begins at a node. The caller holds
-    /// `versions`, and names the version that ended. `through`: the commit that restores.
+    /// The newest version ends its line, and another line begins at a node. The caller changes
+    /// `Core::current`, and names the version that ended. `through`: the commit that restores.
     pub(in crate::store) fn fork_at(
         &self,
         parent: NodeKey,

@@ -2,9 +2,12 @@
 //!
 //! Chunks double in size, so that a place is found by arithmetic and one look at a short table.
 //! The elements are made when their chunk is, and changed through their own interior mutability:
-//! atomics in the index of the journal.
+//! atomics in the index of the journal. A search looks at many of them, one after the other, so that
+//! an element is found without asking for the length of its chunk.
+#![expect(unsafe_code, reason = "chunks are found by a pointer alone")]
 
-use std::sync::OnceLock;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Elements of the first chunk, as a power of two.
 const FIRST_BITS: u32 = 5;
@@ -14,13 +17,23 @@ const CHUNKS: usize = 33 - FIRST_BITS as usize;
 
 /// An array of up to 2³² elements that are made on demand.
 pub(super) struct Chunks<T> {
-    chunks: [OnceLock<Box<[T]>>; CHUNKS],
+    /// Boxed slices, of `chunk_elements` each, or null. Once made, a chunk stays.
+    chunks: [AtomicPtr<T>; CHUNKS],
+}
+
+// SAFETY: it owns boxed slices of `T`, and lends their elements to any thread that has it.
+unsafe impl<T: Send> Send for Chunks<T> {}
+// SAFETY: as above; a thread that has it shared may make elements that another one drops.
+unsafe impl<T: Send + Sync> Sync for Chunks<T> {}
+
+const fn chunk_elements(chunk: usize) -> usize {
+    1 << (FIRST_BITS as usize + chunk)
 }
 
 impl<T> Chunks<T> {
     pub(super) fn new() -> Self {
         Self {
-            chunks: [const { OnceLock::new() }; CHUNKS],
+            chunks: [const { AtomicPtr::new(ptr::null_mut()) }; CHUNKS],
         }
     }
 
@@ -35,28 +48,69 @@ impl<T> Chunks<T> {
         )
     }
 
+    #[inline]
+    fn find(&self, index: u32) -> Option<&T> {
+        let (chunk, offset) = Self::place(index);
+        // Acquire: who sees a chunk sees its elements made.
+        let chunk = NonNull::new(self.chunks[chunk].load(Ordering::Acquire))?;
+        // SAFETY: the chunk has `chunk_elements` elements, more than any offset in it, and stays as
+        // long as `self`.
+        Some(unsafe { chunk.add(offset).as_ref() })
+    }
+
     /// An element that [`Self::made`] was called for before.
     #[inline]
     pub(super) fn get(&self, index: u32) -> &T {
-        let (chunk, offset) = Self::place(index);
-        let chunk = self.chunks[chunk].get();
-        &chunk.expect("only made elements are named")[offset]
+        self.find(index).expect("only made elements are named")
     }
 
     /// The bytes of memory that the chunks made so far take.
     pub(super) fn memory_bytes(&self) -> usize {
-        let made = self.chunks.iter().filter_map(OnceLock::get);
-        made.map(|chunk| size_of_val::<[T]>(chunk)).sum()
+        let made =
+            (0..CHUNKS).filter(|&chunk| !self.chunks[chunk].load(Ordering::Relaxed).is_null());
+        made.map(|chunk| chunk_elements(chunk) * size_of::<T>())
+            .sum()
     }
 }
 
 impl<T: Default> Chunks<T> {
     /// An element, made with its default value if it does not exist yet.
+    #[inline]
     pub(super) fn made(&self, index: u32) -> &T {
-        let (chunk, offset) = Self::place(index);
-        let elements = 1usize << (FIRST_BITS as usize + chunk);
-        let make = || (0..elements).map(|_| T::default()).collect();
-        &self.chunks[chunk].get_or_init(make)[offset]
+        match self.find(index) {
+            Some(element) => element,
+            None => self.make(index),
+        }
+    }
+
+    #[cold]
+    fn make(&self, index: u32) -> &T {
+        let (chunk, _) = Self::place(index);
+        let elements: Box<[T]> = (0..chunk_elements(chunk)).map(|_| T::default()).collect();
+        let made = Box::into_raw(elements);
+        let (null, slot) = (ptr::null_mut(), &self.chunks[chunk]);
+        let (release, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        if slot
+            .compare_exchange(null, made.cast(), release, relaxed)
+            .is_err()
+        {
+            // SAFETY: it came from a box, and nobody else got to see it: another one was quicker.
+            drop(unsafe { Box::from_raw(made) });
+        }
+        self.get(index)
+    }
+}
+
+impl<T> Drop for Chunks<T> {
+    fn drop(&mut self) {
+        for (chunk, slot) in self.chunks.iter_mut().enumerate() {
+            let elements = ptr::slice_from_raw_parts_mut(*slot.get_mut(), chunk_elements(chunk));
+            if !elements.is_null() {
+                // SAFETY: `make` put a boxed slice of so many elements there, and only here it is
+                // taken out.
+                drop(unsafe { Box::from_raw(elements) });
+            }
+        }
     }
 }
 
@@ -74,7 +128,34 @@ mod tests {
         for index in 0..5000 {
             assert_eq!(chunks.get(index).load(Ordering::Relaxed), index);
         }
+        assert_eq!(
+            chunks.memory_bytes(),
+            4 * (32 + 64 + 128 + 256 + 512 + 1024 + 2048 + 4096)
+        );
         let (chunk, offset) = Chunks::<u8>::place(u32::MAX);
         assert_eq!((chunk, offset), (CHUNKS - 1, (1 << FIRST_BITS) - 1));
+    }
+
+    #[test]
+    fn elements_are_dropped_once_and_those_made_by_two_are_the_same() {
+        let counted = std::sync::Arc::new(());
+        #[derive(Default)]
+        struct Slot(std::sync::OnceLock<std::sync::Arc<()>>);
+        let chunks = Chunks::<Slot>::new();
+        std::thread::scope(|scope| {
+            for thread in 0..2 {
+                let (chunks, counted) = (&chunks, &counted);
+                scope.spawn(move || {
+                    for index in (0..300).filter(|index| index % 2 == thread) {
+                        let slot = chunks.made(index);
+                        assert!(slot.0.set(std::sync::Arc::clone(counted)).is_ok());
+                    }
+                });
+            }
+        });
+        assert!((0..300).all(|index| chunks.get(index).0.get().is_some()));
+        assert_eq!(std::sync::Arc::strong_count(&counted), 301);
+        drop(chunks);
+        assert_eq!(std::sync::Arc::strong_count(&counted), 1);
     }
 }

@@ -38,12 +38,14 @@ impl Filter {
         Some((self.blocks.get(block as usize)?, bits))
     }
 
+    /// Adds a hash. One caller at a time: others could take each other's bits away.
+    #[inline]
     pub(super) fn insert(&self, hash: u64) {
         let Some((block, mut bits)) = self.block(hash) else {
             return;
         };
         for word in &block.0 {
-            word.fetch_or(1 << (bits % 64), Relaxed);
+            word.store(word.load(Relaxed) | 1 << (bits % 64), Relaxed);
             bits >>= 6;
         }
     }

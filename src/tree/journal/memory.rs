@@ -66,6 +66,12 @@ impl JournalPosition {
     }
 }
 
+/// The node behind a node.
+fn after_node(node: u32) -> Result<u32> {
+    let next = node.checked_add(1);
+    next.ok_or_else(|| Error::invalid("a journal cannot hold more operations"))
+}
+
 /// What only the writer knows.
 struct Writer {
     finger: Finger,
@@ -145,22 +151,70 @@ impl Journal {
             let first = sequences.map_or(sequence, |(first, _)| first);
             sequences = Some((first, sequence));
         }
-        let Some((first, last)) = sequences else {
-            return Ok(());
-        };
+        if let Some(sequences) = sequences {
+            writer.next_buffer = next_buffer;
+            self.take_in(writer, next_node, sequences, bytes, buffer_bytes);
+        }
+        Ok(())
+    }
+
+    /// Takes in one record, the last thing in a buffer, that was checked, and keeps the buffer.
+    pub(crate) fn append_checked(
+        &self,
+        record: &Record<'_>,
+        buffer: Bytes,
+        sequence: SequenceNumber,
+    ) -> Result<()> {
+        let mut writer = self.writer.lock().expect("appending does not panic");
+        let writer = &mut *writer;
+        debug_assert!(self.last_sequence().is_none_or(|last| last <= sequence));
+        let next_node = after_node(writer.next_node)?;
+        let parts = record.key.len() + record.payload.len();
+        debug_assert!(buffer.ends_with(record.payload));
+        self.list.made(writer.next_node).fill(&Described {
+            tag: record.tag,
+            key: record.key,
+            sequence,
+            buffer: writer.next_buffer,
+            key_offset: (buffer.len() - parts) as u32,
+            payload_bytes: record.payload.len() as u32,
+        });
+        let bytes = buffer.len();
+        self.list.keep(writer.next_buffer, buffer);
+        writer.next_buffer += 1;
+        self.take_in(
+            writer,
+            next_node,
+            (sequence, sequence),
+            record.encoded_bytes(),
+            bytes,
+        );
+        Ok(())
+    }
+
+    /// Makes filled nodes reachable, up to one, and counts them.
+    fn take_in(
+        &self,
+        writer: &mut Writer,
+        next_node: u32,
+        (first, last): (SequenceNumber, SequenceNumber),
+        bytes: usize,
+        buffer_bytes: usize,
+    ) {
         let new = writer.next_node..next_node;
-        (writer.next_node, writer.next_buffer) = (next_node, next_buffer);
-        self.buffer_bytes.fetch_add(buffer_bytes, Relaxed);
+        writer.next_node = next_node;
+        // Only who has the writer changes these, so that nothing has to be exchanged.
+        let add = |to: &AtomicUsize, more, order| to.store(to.load(Relaxed) + more, order);
+        add(&self.buffer_bytes, buffer_bytes, Relaxed);
         self.index(writer, new.clone());
         // Whoever counts them finds them filled.
-        self.operations.fetch_add(new.len(), Release);
-        self.bytes.fetch_add(bytes, Relaxed);
+        add(&self.operations, new.len(), Release);
+        add(&self.bytes, bytes, Relaxed);
         let stored = |sequence: SequenceNumber| sequence.0.saturating_add(1);
-        _ = self
-            .first_sequence
-            .compare_exchange(0, stored(first), Release, Relaxed);
+        if self.first_sequence.load(Relaxed) == 0 {
+            self.first_sequence.store(stored(first), Release);
+        }
         self.last_sequence.store(stored(last), Release);
-        Ok(())
     }
 
     /// A journal of the operations after a sequence, with a copy of their records.
@@ -228,9 +282,7 @@ impl Journal {
                 key_offset: (at - payload.len() - key.len()) as u32,
                 payload_bytes: payload.len() as u32,
             });
-            next = next
-                .checked_add(1)
-                .ok_or_else(|| Error::invalid("a journal cannot hold more operations"))?;
+            next = after_node(next)?;
             bytes += taken;
         }
         Ok((next, bytes))
@@ -247,11 +299,12 @@ impl Journal {
                 self.ranges.push(list, index);
                 continue;
             }
-            self.filter.insert(hash_key(list.key(node)));
+            let key = list.key(node);
+            self.filter.insert(hash_key(key));
             if sorted {
                 writer.order.push((node.head(), index));
             } else {
-                list.insert(&mut writer.finger, index);
+                list.insert(&mut writer.finger, index, key);
             }
         }
         // Of one key the oldest first, since each goes before those that are there.
@@ -262,7 +315,7 @@ impl Journal {
                 .then(left.1.cmp(&right.1))
         });
         for &(_, index) in &writer.order {
-            list.insert(&mut writer.finger, index);
+            list.insert(&mut writer.finger, index, list.key(list.node(index)));
         }
         list.renew_directory(&mut writer.finger);
         // A large batch is the exception: its memory is not kept.

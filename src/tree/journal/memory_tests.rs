@@ -258,6 +258,35 @@ fn a_malformed_buffer_leaves_the_journal_as_it_was() {
 }
 
 #[test]
+fn a_record_that_was_checked_is_taken_in_as_any_other() {
+    let (checked, read) = (Journal::new(1000), Journal::new(1000));
+    for number in 0..300u64 {
+        let key = (number * 7919 % 101).to_be_bytes();
+        let record = Record {
+            tag: Tag::Inline,
+            tree: USER_TREE,
+            key: &key[..1 + number as usize % 8],
+            payload: &[number as u8; 40],
+        };
+        let mut bytes = vec![7; 3];
+        record.append_to(&mut bytes);
+        let (bytes, sequence) = (Bytes::from(bytes), SequenceNumber(number));
+        let records = bytes.slice(3..);
+        checked.append_checked(&record, bytes, sequence).unwrap();
+        read.append(records, USER_TREE, sequence).unwrap();
+    }
+    let entries = |journal: &Journal| {
+        let stamps = journal.stamps().collect::<Vec<_>>();
+        let keys = std::iter::successors(journal.first(), |at| journal.next_key(*at));
+        let keys = keys.map(|at| format!("{:?}", journal.entry(at)));
+        (keys.collect::<Vec<_>>(), stamps, journal.bytes())
+    };
+    assert_eq!(entries(&checked), entries(&read));
+    assert_eq!(checked.first_sequence(), read.first_sequence());
+    assert_eq!(checked.last_sequence(), read.last_sequence());
+}
+
+#[test]
 fn the_longest_key_is_taken_in() {
     let journal = Journal::new(1000);
     let key = vec![7; KEY_BYTES_MAX];

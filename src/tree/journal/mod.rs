@@ -25,12 +25,14 @@
 //! * `ranges`: the range deletes.
 //! * `filter`: tells quickly that a key has no operation.
 //! * `chunks`: storage that grows while it is read.
+//! * `set_once`: a place for a buffer there.
 
 mod chunks;
 mod directory;
 mod filter;
 mod memory;
 mod ranges;
+mod set_once;
 mod skip_list;
 
 pub(crate) use memory::{Found, Journal, JournalEntry, JournalPosition, Outcome};

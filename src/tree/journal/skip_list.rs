@@ -25,6 +25,7 @@ use bytes::Bytes;
 
 use super::chunks::Chunks;
 use super::directory::Directory;
+use super::set_once::SetOnce;
 use crate::format::SequenceNumber;
 use crate::format::record::Tag;
 use crate::tree::key_buffer::KeyBuffer;
@@ -47,6 +48,10 @@ thread_local! {
 
 /// One for each power of two from the least number of nodes to the greatest.
 const DIRECTORIES: usize = 33 - DIRECTORY_NODES_MIN.ilog2() as usize;
+
+/// On which levels a place is looked for behind the finger before it is looked for from above: right
+/// behind it, and not far from it.
+const NEAR_LEVELS: [usize; 2] = [0, 3];
 
 /// Levels whose links stand in the node itself.
 const LEVELS_INLINE: usize = 2;
@@ -202,7 +207,7 @@ pub(super) struct Finger {
 pub(super) struct SkipList {
     nodes: Chunks<Node>,
     towers: Chunks<AtomicU32>,
-    buffers: Chunks<OnceLock<Bytes>>,
+    buffers: Chunks<SetOnce<Bytes>>,
     height: AtomicU32,
     directories: [OnceLock<Directory>; DIRECTORIES],
     /// How many there are: the last one is in use.
@@ -260,8 +265,7 @@ impl SkipList {
 
     /// Keeps a buffer, before the first node that names it is inserted.
     pub(super) fn keep(&self, number: u32, buffer: Bytes) {
-        let slot = self.buffers.made(number);
-        assert!(slot.set(buffer).is_ok(), "a buffer is kept once");
+        self.buffers.made(number).set(buffer);
     }
 
     #[inline]
@@ -334,29 +338,29 @@ impl SkipList {
         self.next(FRONT)
     }
 
-    /// A node with a smaller key to begin a search at, and the level at which nothing stands
-    /// between the two but at most one step.
+    /// A node with a smaller key to begin a search at, the level to begin it on, and a node that is
+    /// known to stand behind the place, if one is.
     #[inline]
-    fn enter(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> (u32, usize) {
+    fn enter(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> (u32, usize, u32) {
         let top = self.height.load(Acquire) as usize - 1;
         let count = self.directory_count.load(Acquire) as usize;
         let directory = count
             .checked_sub(1)
             .and_then(|last| self.directories[last].get());
         let Some(mut index) = directory.and_then(|directory| directory.before(key)) else {
-            return (FRONT, top);
+            return (FRONT, top, FRONT);
         };
         let mut node = self.node(index);
         // Mostly the directory knew all that is near; its nodes have their link here.
         let near = self.link(node, DIRECTORY_LEVEL).load(Acquire);
         if near == FRONT || !before(self.node(near)) {
-            return (index, DIRECTORY_LEVEL);
+            return (index, DIRECTORY_LEVEL, near);
         }
         loop {
             let level = (node.height() - 1).min(top);
             let next = self.link(node, level).load(Acquire);
             if next == FRONT || !before(self.node(next)) {
-                return (index, level);
+                return (index, level, next);
             }
             (index, node) = (next, self.node(next));
         }
@@ -467,9 +471,8 @@ impl SkipList {
     /// The same as [`Self::find`] without a directory of all nodes. Here the question may be
     /// answered with yes for greater keys, too.
     fn find_in_list(&self, key: &[u8], before: impl Fn(&Node) -> bool) -> (u32, u32) {
-        let (mut index, top) = self.enter(key, &before);
+        let (mut index, top, mut after) = self.enter(key, &before);
         let mut node = self.node(index);
-        let mut after = FRONT;
         for level in (0..=top).rev() {
             loop {
                 let next = self.link(node, level).load(Acquire);
@@ -554,22 +557,21 @@ impl SkipList {
         self.at_or_after(&Probe::new(self.key(node)), SequenceNumber(u64::MAX))
     }
 
-    /// Puts a filled node in its place, before the older ones of its key.
-    pub(super) fn insert(&self, finger: &mut Finger, index: u32) {
+    /// Puts a filled node, whose key is given, in its place: before the older ones of the key.
+    pub(super) fn insert(&self, finger: &mut Finger, index: u32, key: &[u8]) {
         let node = self.node(index);
-        let probe = Probe {
-            head: node.head(),
-            key: self.key(node),
-        };
+        let head = node.head();
+        let probe = Probe { head, key };
         let height = finger.choose_height();
         self.locate(finger, &probe, height);
-        let next = self.node(finger.path[0]).links[0].load(Relaxed);
-        if next != FRONT {
-            let older = self.node(next);
-            if self.compare(older, &probe) == Ordering::Equal {
-                node.add_to_shape(HAS_OLDER);
-                older.add_to_shape(HAS_NEWER);
-            }
+        let before = self.node(finger.path[0]);
+        let next = before.links[0].load(Relaxed);
+        let behind = (next != FRONT).then(|| self.node(next));
+        if let Some(older) = behind
+            && self.compare(older, &probe) == Ordering::Equal
+        {
+            node.add_to_shape(HAS_OLDER);
+            older.add_to_shape(HAS_NEWER);
         }
         node.add_to_shape((height as u32) << HEIGHT_SHIFT);
         if height > LEVELS_INLINE {
@@ -579,17 +581,19 @@ impl SkipList {
                 finger.towers += 1;
             }
         }
-        let levels = || finger.path[..height].iter().enumerate();
-        for (level, &before) in levels() {
+        let path = &finger.path[..height];
+        for (level, &before) in path.iter().enumerate().skip(1) {
             let next = self.link(self.node(before), level).load(Relaxed);
             self.link(node, level).store(next, Relaxed);
         }
-        node.back.store(finger.path[0], Relaxed);
-        for (level, &before) in levels() {
+        node.links[0].store(next, Relaxed);
+        node.back.store(path[0], Relaxed);
+        before.links[0].store(index, Release);
+        for (level, &before) in path.iter().enumerate().skip(1) {
             self.link(self.node(before), level).store(index, Release);
         }
-        if next != FRONT {
-            self.node(next).back.store(index, Release);
+        if let Some(behind) = behind {
+            behind.back.store(index, Release);
         }
         if height as u32 > self.height.load(Relaxed) {
             self.height.store(height as u32, Release);
@@ -601,24 +605,28 @@ impl SkipList {
 
     /// Makes the finger's path that of a key, for at least so many levels.
     fn locate(&self, finger: &mut Finger, probe: &Probe<'_>, levels: usize) {
+        let last = self.node(finger.last);
         let order = match finger.last {
             FRONT => Ordering::Greater,
-            last => self.compare(self.node(last), probe),
+            _ => self.compare(last, probe),
         };
         let near = match order {
             Ordering::Equal if levels <= finger.known => return,
             Ordering::Less if levels <= finger.known => {
-                let height = self.node(finger.last).height();
-                finger.path[..height].fill(finger.last);
+                finger.path[..last.height()].fill(finger.last);
                 // Where nothing stands between the finger and the key, nothing does further up.
-                (0..finger.known.min(4))
-                    .find(|&level| self.follower(finger.path[level], level, probe).is_none())
+                let near = |&level: &usize| {
+                    level < finger.known && !self.is_followed(finger.path[level], level, probe)
+                };
+                NEAR_LEVELS.into_iter().find(near)
             }
             _ => None,
         };
+        let mut after = FRONT;
         let level = near.unwrap_or_else(|| {
             let smaller = |node: &Node| self.compare(node, probe) == Ordering::Less;
-            let (mut index, mut level) = self.enter(probe.key, smaller);
+            let (mut index, mut level, behind) = self.enter(probe.key, smaller);
+            after = behind;
             if level + 1 < levels {
                 (index, level) = (FRONT, self.height.load(Relaxed) as usize - 1);
             }
@@ -635,12 +643,25 @@ impl SkipList {
         let mut left = None;
         for level in (0..=level).rev() {
             // As long as the path is not left, it is at least as far here as it was above.
-            let mut before = left.unwrap_or(finger.path[level]);
-            while let Some(next) = self.follower(before, level, probe) {
-                before = next;
-                left = Some(next);
+            let (mut index, mut node) = left.unwrap_or_else(|| {
+                let index = finger.path[level];
+                (index, self.node(index))
+            });
+            loop {
+                let next = self.link(node, level).load(Relaxed);
+                // The same node often ends several levels.
+                if next == FRONT || next == after {
+                    break;
+                }
+                let candidate = self.node(next);
+                if self.compare(candidate, probe) != Ordering::Less {
+                    after = next;
+                    break;
+                }
+                (index, node) = (next, candidate);
+                left = Some((index, node));
             }
-            finger.path[level] = before;
+            finger.path[level] = index;
         }
     }
 
@@ -664,12 +685,11 @@ impl SkipList {
         self.directory_count.store(count + 1, Release);
     }
 
-    /// The next node of a level if its key is smaller.
+    /// Whether the next node of a level has a smaller key.
     #[inline]
-    fn follower(&self, index: u32, level: usize, probe: &Probe<'_>) -> Option<u32> {
+    fn is_followed(&self, index: u32, level: usize, probe: &Probe<'_>) -> bool {
         let next = self.link(self.node(index), level).load(Relaxed);
-        let smaller = next != FRONT && self.compare(self.node(next), probe) == Ordering::Less;
-        smaller.then_some(next)
+        next != FRONT && self.compare(self.node(next), probe) == Ordering::Less
     }
 
     /// The memory that nodes and links take, without the buffers' contents.
