@@ -503,6 +503,9 @@ impl Core {
             last = last.next();
             if !entry.values.is_empty() {
                 lock(&self.values).extend(entry.values.iter().cloned());
+                // What they replace can be used again after a checkpoint, and a crash before it makes
+                // recovery read them.
+                log.since_checkpoint += entry.committed_bytes();
             }
             if written.is_none() {
                 // The sync that makes the commit durable has to cover what it names, too.

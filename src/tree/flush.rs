@@ -35,6 +35,12 @@ const UPPER_SHARE: usize = 4;
 /// The level of the root from which on trees are that high.
 const HIGH_LEVEL: u8 = 3;
 
+/// About how many bytes an operation takes that may hide an off-tree value.
+const HIDING_OPERATION_BYTES: usize = 48;
+/// Which share of the values below a node, and how many bytes of them, may be hidden there.
+const HIDDEN_SHARE: u64 = 16;
+const HIDDEN_BYTES_MIN: u64 = 1 << 20;
+
 /// A page that a flush made, and that is not on the disk yet.
 pub(crate) struct NewPage {
     pub(crate) pointer: PagePointer,
@@ -403,6 +409,9 @@ impl<'e> Flush<'e> {
                 pushed[child] = waiting[child] > 0;
                 total -= waiting[child];
             }
+        }
+        for child in hiding_values(parts, &waiting) {
+            pushed[child] = true;
         }
         pushed
     }
@@ -937,4 +946,37 @@ pub(crate) fn slice_operations(slice: &Slice<'_>, low: &[u8], end: Option<&[u8]>
         .filter(|delete| delete.within(low, end).is_some())
         .count();
     last.saturating_sub(first) + deletes
+}
+/// Operations that wait may have deleted or replaced off-tree values, which keep their space until the
+/// operations come to their leaves. So few that the journal takes no notice may hide gigabytes: the children
+/// where most is to be expected, until it is little for this node. What a child has is taken to be spread
+/// evenly over its entries.
+fn hiding_values(parts: &NodeParts, waiting: &[usize]) -> Vec<usize> {
+    let hidden = |child: usize| {
+        let pointer = &parts.children[child].pointer;
+        let operations = waiting[child].div_ceil(HIDING_OPERATION_BYTES) as u64;
+        let each = pointer.off_tree_bytes / pointer.entries.max(1);
+        each.saturating_mul(operations).min(pointer.off_tree_bytes)
+    };
+    let mut hiding: Vec<(u64, usize)> = (0..waiting.len())
+        .filter(|child| waiting[*child] > 0)
+        .map(|child| (hidden(child), child))
+        .filter(|(hidden, _)| *hidden > 0)
+        .collect();
+    if hiding.is_empty() {
+        return Vec::new();
+    }
+    let children = parts.children.iter();
+    let values = children.fold(0u64, |sum, child| {
+        sum.saturating_add(child.pointer.off_tree_bytes)
+    });
+    let most = (values / HIDDEN_SHARE).max(HIDDEN_BYTES_MIN);
+    hiding.sort_unstable();
+    let mut total = 0u64;
+    let mut few = |&(hidden, _): &(u64, usize)| {
+        total = total.saturating_add(hidden);
+        total <= most
+    };
+    let spared = hiding.iter().take_while(|hiding| few(hiding)).count();
+    hiding[spared..].iter().map(|(_, child)| *child).collect()
 }
