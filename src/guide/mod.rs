@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`durability`] | when is a commit safe, and what does each kind of safety cost? |
 //! | [`memory`] | what takes memory, how much, and who bounds it? |
+//! | [`versions`] | how are versions kept, found again and given up? |
 //! | [`sizing`] | how long should keys and values be, and what becomes of them? |
 //! | [`waiting`] | how do `.wait()` and `.await` differ, and what may be dropped? |
 //! | [`items`] | what has `BTreeMap`, redb, fjall, LMDB or RocksDB, and what is it here, or is it missing? |
@@ -14,6 +15,9 @@ pub mod durability {}
 
 #[doc = include_str!("memory.md")]
 pub mod memory {}
+
+#[doc = include_str!("versions.md")]
+pub mod versions {}
 
 #[doc = include_str!("sizing.md")]
 pub mod sizing {}
