@@ -28,6 +28,7 @@ criterion_group!(
     each::writes,
     each::layers,
     writes::singles,
+    writes::names,
     writes::batches,
     writes::others,
     transactions::small,

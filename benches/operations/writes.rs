@@ -3,7 +3,7 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use thunderhead::{Durability, MergeOperator, Options};
 
-use crate::data::{Keys, in_file, settled};
+use crate::data::{Keys, in_file, load, settled};
 
 /// One put a commit, at each durability, and what it cannot beat: the same bytes to a plain file.
 pub fn singles(criterion: &mut Criterion) {
@@ -26,6 +26,29 @@ pub fn singles(criterion: &mut Criterion) {
         });
     }
     bare(&mut group);
+}
+
+/// Giving a name to a snapshot, and opening one, with a thousand and a hundred thousand keys beside.
+pub fn names(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("names");
+    for entries in [1000, 100_000] {
+        let (_directory, store) = in_file(&Options::new().durability(Durability::Deferred));
+        let mut keys = Keys::new(entries);
+        load(&store, &mut keys);
+        let snapshots = store.snapshots();
+        group.bench_function(BenchmarkId::new("save-deferred", entries), |bencher| {
+            bencher.iter_batched(
+                || keys.unknown(),
+                |name| snapshots.save(name).wait().expect("room on the disk"),
+                BatchSize::SmallInput,
+            );
+        });
+        let name = keys.unknown();
+        snapshots.save(name).wait().expect("room on the disk");
+        group.bench_function(BenchmarkId::new("open", entries), |bencher| {
+            bencher.iter(|| snapshots.open(name).wait().expect("a name that there is"));
+        });
+    }
 }
 
 /// Writing and syncing 512 bytes of a file that has its size.
