@@ -162,3 +162,32 @@ fn who_tries_again_with_the_same_owner_grows_older() {
         first.release_all();
     }
 }
+
+/// Whoever looked at all of a chain each time it grew would not come to an end here.
+#[test]
+fn long_chains_of_waits_may_grow_at_either_end() {
+    const LENGTH: usize = 20_000;
+    let key = |number: usize| number.to_be_bytes();
+    let point = |number: usize| super::LockRange::point(&key(number));
+    for grows_behind in [true, false] {
+        let table = LockTable::new();
+        let owners: Vec<_> = (0..LENGTH).map(|_| table.owner()).collect();
+        for (number, owner) in owners.iter().enumerate() {
+            take(&table, owner, point(number), Exclusive);
+        }
+        let mut asked: Vec<Asked<'_>> = Vec::new();
+        for step in 1..LENGTH {
+            let number = if grows_behind { step } else { LENGTH - step };
+            let asks = Asked::new(&table, &owners[number], point(number - 1), Exclusive);
+            asked.push(asks.waits());
+        }
+        // Its end closes it.
+        let mut last = Asked::new(&table, &owners[0], point(LENGTH - 1), Shared).waits();
+        let youngest = if grows_behind { LENGTH - 2 } else { 0 };
+        assert_eq!(asked[youngest].error().kind(), ErrorKind::Deadlock);
+        assert!(!last.is_woken());
+        drop(asked);
+        owners[1..].iter().for_each(super::Owner::release_all);
+        last.assert_granted();
+    }
+}

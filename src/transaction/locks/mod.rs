@@ -33,7 +33,8 @@
 //! A lock that nobody contends, and its release, take O(log n) steps for n ranges held, and two
 //! allocations. A request that waits does so without being woken until it is granted or fails; the
 //! release looks only at those who wait for that owner. Looking for a deadlock takes time in
-//! proportion to the waits among those who wait for each other, directly or not.
+//! proportion to the waits that follow from the new one, or to those that lead to who it is, whichever are
+//! fewer.
 //!
 //! | module | idea |
 //! | --- | --- |

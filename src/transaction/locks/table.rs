@@ -80,8 +80,8 @@ pub(super) struct State {
     pub(super) by_family: HashMap<u64, BTreeSet<u64>>,
     /// Which requests watch which family.
     watchers: HashMap<u64, BTreeSet<u64>>,
-    /// How many others there are in each family that has more than one.
-    relatives: HashMap<u64, usize>,
+    /// The others in each family that has more than one: all but the first, whose number is its own.
+    relatives: HashMap<u64, BTreeSet<u64>>,
     next_number: u64,
     ranges_max: usize,
 }
@@ -133,7 +133,7 @@ impl Shared {
     pub(super) fn end(&self, owner: OwnerId) {
         self.release_all(owner);
         if owner.number != owner.family {
-            self.change(|state, _| state.count_relative(owner.family, false));
+            self.change(|state, _| state.forget_relative(owner));
         }
     }
 
@@ -212,8 +212,10 @@ impl LockTable {
     pub(crate) fn owner_within(&self, other: OwnerId) -> Owner {
         let number = self.shared.next_owner.fetch_add(1, Ordering::Relaxed);
         let family = other.family;
-        self.shared
-            .change(|state, _| state.count_relative(family, true));
+        self.shared.change(|state, _| {
+            let relatives = state.relatives.entry(family);
+            relatives.or_default().insert(number);
+        });
         self.owner_with(OwnerId { number, family })
     }
 
@@ -243,16 +245,19 @@ impl LockTable {
 }
 
 impl State {
-    fn count_relative(&mut self, family: u64, is_new: bool) {
-        let count = self.relatives.entry(family).or_default();
-        if is_new {
-            *count += 1;
-        } else {
-            *count -= 1;
+    fn forget_relative(&mut self, owner: OwnerId) {
+        if let Some(relatives) = self.relatives.get_mut(&owner.family) {
+            relatives.remove(&owner.number);
+            if relatives.is_empty() {
+                self.relatives.remove(&owner.family);
+            }
         }
-        if *count == 0 {
-            self.relatives.remove(&family);
-        }
+    }
+
+    /// The owners of a family.
+    pub(super) fn members(&self, family: u64) -> impl Iterator<Item = u64> {
+        let relatives = self.relatives.get(&family);
+        std::iter::once(family).chain(relatives.into_iter().flatten().copied())
     }
 
     /// Whether anybody may wait for the family of a request: for what it holds, or waits for besides,
@@ -275,7 +280,8 @@ impl State {
         may_upgrade: bool,
         woken: &mut Woken,
     ) -> Result<Attempt> {
-        match self.held.own(owner, range, mode) {
+        let touching = self.held.touching(owner, range);
+        match self.held.own(&touching, range, mode) {
             Own::Enough => return Ok(Attempt::Granted),
             Own::Weaker(shared) if !may_upgrade => return Err(upgrade_refused(range, &shared)),
             Own::Weaker(_) | Own::Nothing => {}
@@ -300,7 +306,7 @@ impl State {
         if let Some(blocker) = self.blocker(&asked) {
             return Ok(Attempt::Blocked(blocker));
         }
-        self.held.add(owner, asked.range, mode);
+        self.held.add(owner, asked.range, mode, touching);
         self.look_at_own(owner.family, woken);
         Ok(Attempt::Granted)
     }
@@ -540,8 +546,11 @@ impl State {
         }
         match self.forget(number)?.status {
             Status::Granted(place) => {
-                let granted = self.held.take_apart(place);
-                self.held.add(granted.owner, granted.range, granted.mode);
+                let Entry {
+                    owner, range, mode, ..
+                } = self.held.take_apart(place);
+                let touching = self.held.touching(owner, &range);
+                self.held.add(owner, range, mode, touching);
                 Some(Ok(()))
             }
             Status::Failed(error) => Some(Err(error)),
