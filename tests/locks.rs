@@ -6,6 +6,7 @@ use std::task::{Context, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::join_all;
 use thunderhead::disk::MemoryDisk;
@@ -209,6 +210,37 @@ fn a_deadlock_is_an_error_for_one_and_tried_again() {
         assert_eq!(store.get(key).wait().unwrap().unwrap(), [2]);
     }
     println!("{} attempts", attempts.into_inner());
+}
+
+#[test]
+fn a_transaction_that_is_tried_again_is_older_than_those_who_came_since() {
+    let store = store();
+    let (keys, exclusive) = (["a"..="a", "b"..="b"], LockMode::Exclusive);
+    let mut attempts = 0;
+    let done = store.transact(|mut attempt| {
+        attempts += 1;
+        let (store, keys) = (&store, &keys);
+        async move {
+            // It comes first to lock, and each time there is a new one.
+            let mut other = store.begin().await?;
+            other.lock(&keys[1], exclusive).await?;
+            attempt.lock(&keys[0], exclusive).await?;
+            let mut waits = Box::pin(other.lock(&keys[0], exclusive));
+            assert!(waits.as_mut().now_or_never().is_none());
+            let mut own = Box::pin(attempt.lock(&keys[1], exclusive));
+            if let Some(result) = own.as_mut().now_or_never() {
+                return result;
+            }
+            assert_eq!(waits.await.unwrap_err().kind(), ErrorKind::Deadlock);
+            drop(other);
+            own.await?;
+            attempt.put("c", "1").await
+        }
+    });
+    done.wait().unwrap();
+    assert_eq!(attempts, 2);
+    assert_eq!(store.get("c").wait().unwrap().unwrap(), "1");
+    assert!(store.try_lock(.., exclusive).wait().unwrap().is_some());
 }
 
 #[test]

@@ -67,11 +67,7 @@ pub(super) struct Entry {
     pub(super) elsewhere: Option<Box<Elsewhere>>,
     /// What it does to names of snapshots. Becomes records when its sequence is known.
     pub(super) naming: Option<Box<Naming>>,
-    /// Locks that are held until it is published.
-    #[expect(
-        dead_code,
-        reason = "they are released with the entry, which is what they are for"
-    )]
+    /// Locks that are held until it is published, or refused.
     pub(super) locks: Vec<locks::Owner>,
     /// What must not have changed, or it is refused.
     pub(super) validation: Option<Box<Validation>>,

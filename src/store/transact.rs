@@ -12,6 +12,7 @@ use super::transaction::Transaction;
 use crate::disk::in_blocking_face;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SequenceNumber;
+use crate::transaction::locks::Owner;
 
 /// How often a transaction is tried beside others. After that it is alone, and cannot be refused.
 const ATTEMPTS_BESIDE_OTHERS: u32 = 8;
@@ -85,7 +86,8 @@ impl Store {
     /// It is tried up to 8 times beside others, who are let pass for a while after each, longer each
     /// time; and after that once [alone](Self::begin_alone), which cannot fail for others. So a
     /// transaction that is always slower than those beside it has its turn, too. Deadlocks are tried
-    /// again likewise. [`ErrorKind::Conflict`] is what is left only where others have locked what it
+    /// again likewise, and those who try again are older than whoever came after their first attempt:
+    /// the younger ones give way to them. [`ErrorKind::Conflict`] is what is left only where others have locked what it
     /// wants to lock or to write even then. The function must not commit by other means
     /// and wait for that: in the last attempt it would wait for itself.
     ///
@@ -125,18 +127,26 @@ impl Store {
         function: &mut impl FnMut(Attempt) -> T,
     ) -> Result<(R, SequenceNumber)> {
         let mut attempt = 0;
+        // In whose name all attempts after the first lock what they lock: so they are no younger than
+        // that, and the youngest of a deadlock ever less often.
+        let mut elder: Option<Owner> = None;
         loop {
-            let transaction = match attempt {
+            let mut transaction = match attempt {
                 ATTEMPTS_BESIDE_OTHERS => self.begin_alone().await?,
                 _ => self.begin().await?,
             };
+            if let Some(elder) = &elder {
+                transaction.writes.party = Some(elder.id());
+            }
             match try_once(transaction, function).await {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Deadlock)
                         && attempt < ATTEMPTS_BESIDE_OTHERS => {}
                 result => return result,
             }
-            let seed = self.shared.core.history.next_number();
+            let core = &self.shared.core;
+            elder.get_or_insert_with(|| core.locks.owner_for(self.party));
+            let seed = core.history.next_number();
             back_off(attempt, seed).await;
             attempt += 1;
         }

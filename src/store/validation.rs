@@ -157,6 +157,8 @@ impl Core {
     fn refuse(&self, entry: &mut Entry, error: Error) {
         entry.records.clear();
         entry.naming = None;
+        // It writes nothing, and whoever it is may try again in the same name.
+        entry.locks.clear();
         entry.durability = super::options::Durability::Deferred;
         for (_, value) in entry.values.drain(..) {
             self.abandon_value(&value);
