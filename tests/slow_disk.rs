@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use around::{Around, Before};
 use thunderhead::disk::{MemoryDisk, Properties};
-use thunderhead::{Options, Result, Store};
+use thunderhead::{ErrorKind, Maintenance, Options, Result, Store};
 
 /// How often a read is polled before it goes on: what it takes, in a time that polls measure.
 const READ_POLLS: u64 = 20;
@@ -416,5 +416,68 @@ fn a_reader_that_jumps_and_is_interrupted_reads_what_is_there()
         0,
         "nothing is left behind"
     );
+    Ok(())
+}
+
+/// A transaction of more than its memory may have: it read a key that another one changed.
+fn refused_transaction(store: &Store, value: &[u8]) -> Result<thunderhead::Transaction> {
+    let mut transaction = store.begin().wait()?;
+    transaction.get(key(0)).wait()?;
+    for number in 0..300 {
+        transaction.put(key(number), [1; 100]).wait()?;
+    }
+    store.put(key(0), value).wait()?;
+    // More than is kept of recent commits, so that all is read again.
+    let mut batch = store.batch();
+    for number in 0..5_000 {
+        batch.put(format!("later {number:06}"), [2; 100]).wait()?;
+    }
+    batch.commit().wait()?;
+    store.put("last", "1").wait()?;
+    while store.maintain().wait()? {}
+    // And nothing of that is in memory.
+    assert!(store.iter().count() > ENTRIES as usize);
+    Ok(transaction)
+}
+
+#[test]
+fn a_transaction_whose_validation_was_given_up_is_not_committed()
+-> std::result::Result<(), Box<dyn Error>> {
+    let disk = Slow::filled(ENTRIES)?;
+    let options = Options::new()
+        .cache_bytes(1 << 20)
+        .transaction_bytes(64 << 10)
+        .history_bytes(0)
+        .maintenance(Maintenance::Caller);
+    let store = options.open_disk(disk)?;
+    for polls in [1, 2, READ_POLLS as usize + 1, 100_000] {
+        let value = polls.to_le_bytes();
+        let mut transaction = refused_transaction(&store, &value)?;
+        let mut ended = None;
+        for number in 0..600 {
+            ended = poll_a_little(transaction.put(key(number), [3; 100]), polls);
+            if ended.is_none() || matches!(ended, Some(Err(_))) {
+                break;
+            }
+        }
+        let refused = |error: thunderhead::Error| assert_eq!(error.kind(), ErrorKind::Conflict);
+        match ended {
+            None => {}
+            Some(result) => refused(result.expect_err("it has to be alone by now")),
+        }
+        // It keeps nobody out, although it is still there.
+        store.put("others", "go on").wait()?;
+        if let Err(error) = transaction.put("more", [3; 100]).wait() {
+            refused(error);
+        }
+        store.put("others", "go on").wait()?;
+        refused(
+            transaction
+                .commit()
+                .wait()
+                .expect_err("what it read was changed"),
+        );
+        assert_eq!(store.get(key(0)).wait()?.expect("it is there"), value);
+    }
     Ok(())
 }

@@ -565,10 +565,13 @@ impl Transaction {
     pub fn commit(self) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send> {
         Operation::new(async move {
             let mut transaction = self;
-            let validation = match transaction.writes.is_empty() {
-                true => None,
-                false => transaction.validate().await?,
-            };
+            if transaction.writes.is_empty() {
+                let Writes { core, .. } = &transaction.writes;
+                transaction.writes.check_whole()?;
+                core.check_open()?;
+                return Ok(core.published());
+            }
+            let validation = transaction.validate().await?;
             let Self {
                 reader,
                 writes,
@@ -673,11 +676,15 @@ impl Transaction {
         let core = Arc::clone(&self.writes.core);
         core.check_writable(false)?;
         self.writes.enter(Pass::Alone).await?;
+        // Who is refused, or is not waited for, does not stay: it would keep everybody out, and might
+        // pass for one that was validated.
+        let inside = self.writes.inside.take();
         // Reads go on with what is newest: with any isolation they have to agree with those before.
         let validation = self.validation(Isolation::Serializable)?;
         if let (Some(mut validation), Some(was)) = (validation, self.view()) {
             validation.catch_up(&core, &was).await?;
         }
+        self.writes.inside = inside;
         self.reader.fixed = Some(core.view());
         Ok(())
     }
@@ -748,7 +755,7 @@ impl Transaction {
 fn refused_before() -> Error {
     Error::new(
         ErrorKind::Conflict,
-        "the transaction was refused before: it can only be dropped",
+        "the transaction was refused before, or its validation was given up: it can only be dropped",
     )
 }
 
