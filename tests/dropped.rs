@@ -2,14 +2,14 @@
 
 use std::future::Future;
 use std::ops::ControlFlow;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use thunderhead::{Durability, ErrorKind, Maintenance, Options, Store};
+use thunderhead::{Durability, ErrorKind, LockMode, Maintenance, Options, Result, Store};
 
 struct Count(AtomicU64);
 
@@ -37,6 +37,41 @@ fn polled_at_most(polls: usize, future: impl Future) -> bool {
         }
     }
     false
+}
+
+/// Polls several futures in turn, each so many times at most, and drops them then; gives what those
+/// gave that ended.
+fn polled_in_turn<T>(
+    futures: Vec<(usize, Pin<Box<dyn Future<Output = T> + '_>>)>,
+) -> Vec<Option<T>> {
+    let count = Arc::new(Count(AtomicU64::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    let mut context = Context::from_waker(&waker);
+    let mut futures: Vec<_> = futures.into_iter().map(Some).collect();
+    let mut given: Vec<Option<T>> = futures.iter().map(|_| None).collect();
+    while futures.iter().any(Option::is_some) {
+        let before = count.0.load(Ordering::Acquire);
+        for (slot, given) in futures.iter_mut().zip(&mut given) {
+            let Some((polls, future)) = slot else {
+                continue;
+            };
+            *polls -= 1;
+            let left = *polls;
+            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
+                *given = Some(value);
+                *slot = None;
+            } else if left == 0 {
+                *slot = None;
+            }
+        }
+        // As long as any is left: some of those that were dropped may have been what others wait for,
+        // so that these are only woken when they go on by themselves.
+        let until = Instant::now() + Duration::from_millis(20);
+        while count.0.load(Ordering::Acquire) == before && Instant::now() < until {
+            thread::yield_now();
+        }
+    }
+    given
 }
 
 fn assert_sound(store: &Store) {
@@ -189,5 +224,174 @@ fn a_cursor_whose_edits_nobody_waits_for_stands_on_no_other_entry() {
         assert!(lost > 0);
         assert_eq!(store.len().wait().unwrap(), 2);
         assert_sound(&store);
+    }
+}
+
+/// Nobody holds any lock, and the store takes writes.
+fn assert_free(store: &Store) {
+    // Once it is alone, whatever was left alone is finished.
+    drop(store.begin_alone().wait().unwrap());
+    let everything = store.try_lock(.., LockMode::Exclusive).wait().unwrap();
+    let everything = everything.expect("nobody holds a lock any more");
+    everything.store().put("after", "1").wait().unwrap();
+    drop(everything);
+    store.delete("after").wait().unwrap();
+}
+
+#[test]
+fn commits_of_contending_transactions_that_nobody_waits_for_are_whole_or_absent() {
+    let durabilities = [
+        Durability::Immediate,
+        Durability::Buffered,
+        Durability::Deferred,
+    ];
+    let key = |round: u8, number: u8, part: u8| [b'k', round, number, part];
+    for maintenance in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        let options = options(maintenance);
+        let store = options.create(&path).unwrap();
+        let mut expected = Vec::new();
+        for round in 0..24u8 {
+            let mut commits: Vec<(usize, Pin<Box<dyn Future<Output = Result<_>>>>)> = Vec::new();
+            for number in 0..6u8 {
+                let mut transaction = store.begin().wait().unwrap();
+                transaction.set_durability(durabilities[usize::from(round + number) % 3]);
+                // The last one is in nobody's way.
+                if number < 5 {
+                    transaction.get("last").wait().unwrap();
+                    transaction.put("last", [round, number]).wait().unwrap();
+                }
+                if number % 2 == 1 {
+                    let own = [key(round, number, 0), key(round, number, 9)];
+                    let lock = transaction.lock(&own[0][..]..&own[1][..], LockMode::Exclusive);
+                    lock.wait().unwrap();
+                }
+                for part in 0..2 {
+                    let put = transaction.put(key(round, number, part), [number]);
+                    put.wait().unwrap();
+                }
+                let polls = 1 + usize::from(round / 6 + (round + number) % 3);
+                commits.push((polls, Box::pin(transaction.commit())));
+            }
+            let given = polled_in_turn(commits);
+            assert_free(&store);
+            let mut winner = None;
+            for (number, given) in (0..6u8).zip(given) {
+                let parts = [0, 1].map(|part| store.get(key(round, number, part)).wait().unwrap());
+                let [one, other] = parts.map(|part| part.is_some());
+                assert_eq!(one, other, "half of transaction {number} of round {round}");
+                match given {
+                    Some(Ok(_)) => assert!(one, "it was acknowledged"),
+                    Some(Err(error)) => {
+                        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+                        assert!(!one);
+                    }
+                    None => {}
+                }
+                if one {
+                    expected.extend([0, 1].map(|part| key(round, number, part).to_vec()));
+                    if number < 5 {
+                        assert_eq!(winner.replace(number), None, "both relied on the same");
+                    }
+                }
+            }
+            // Whoever was polled once stood in the queue, and one of those had to win.
+            let last = store.get("last").wait().unwrap().unwrap();
+            assert_eq!(last.to_vec(), [round, winner.unwrap()]);
+        }
+        expected.sort();
+        let keys = |store: &Store| -> Vec<Vec<u8>> {
+            store.prefix("k").keys().map(|key| key.unwrap()).collect()
+        };
+        assert_eq!(keys(&store), expected);
+        assert_sound(&store);
+        store.close().wait().unwrap();
+        let store = options.open(&path).unwrap();
+        assert_eq!(keys(&store), expected);
+    }
+}
+
+#[test]
+fn what_waits_for_locks_and_is_given_up_leaves_none() {
+    for maintenance in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let store = options(maintenance)
+            .create(directory.path().join("store"))
+            .unwrap();
+        for polls in 1..5usize {
+            for released_at in 0..=polls {
+                for what in 0..6 {
+                    give_up_waiting(&store, what, polls, released_at);
+                    assert_free(&store);
+                    let [one, other] = ["a", "b"].map(|key| store.get(key).wait().unwrap());
+                    // Of the single write there is only one.
+                    let whole = one.is_some() == other.is_some() || what == 3;
+                    assert!(whole, "{what}, {polls}, {released_at}");
+                    store.delete_range(..).wait().unwrap();
+                }
+            }
+        }
+        assert_sound(&store);
+    }
+}
+
+/// Has something wait for a lock that somebody holds, polls it a few times, and drops it. The lock is
+/// released before one of the polls, or after all of them.
+fn give_up_waiting(store: &Store, what: u8, polls: usize, released_at: usize) {
+    let mut holder = Some(store.lock("a".."c", LockMode::Exclusive).wait().unwrap());
+    let mut transaction = store.begin().wait().unwrap();
+    let exclusive = LockMode::Exclusive;
+    let hour = Duration::from_secs(3600);
+    let mut future: Pin<Box<dyn Future<Output = Result<()>> + '_>> = match what {
+        0 => Box::pin(async { store.lock("b".."d", exclusive).await.map(drop) }),
+        1 => Box::pin(async { store.lock_within("b".."d", exclusive, hour).await.map(drop) }),
+        2 => Box::pin(async { transaction.lock("b".."d", exclusive).await }),
+        3 => Box::pin(async { store.put("b", "1").await.map(drop) }),
+        4 => {
+            transaction.put("a", "1").wait().unwrap();
+            transaction.put("b", "1").wait().unwrap();
+            let transaction = std::mem::replace(&mut transaction, store.begin().wait().unwrap());
+            Box::pin(async { transaction.commit().await.map(drop) })
+        }
+        _ => {
+            let mut batch = store.batch();
+            batch.put("a", "1").wait().unwrap();
+            batch.put("b", "1").wait().unwrap();
+            Box::pin(async { batch.commit().await.map(drop) })
+        }
+    };
+    let count = Arc::new(Count(AtomicU64::new(0)));
+    let waker = Waker::from(Arc::clone(&count));
+    let mut context = Context::from_waker(&waker);
+    for poll in 0..polls {
+        if poll == released_at {
+            drop(holder.take());
+        }
+        let before = count.0.load(Ordering::Acquire);
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(result) => {
+                assert!(holder.is_none(), "it passed the lock of another one");
+                result.unwrap();
+                break;
+            }
+            // Nothing happens as long as the lock is held.
+            Poll::Pending if holder.is_some() => {}
+            Poll::Pending => {
+                let until = Instant::now() + Duration::from_secs(10);
+                while count.0.load(Ordering::Acquire) == before {
+                    assert!(Instant::now() < until, "nobody wakes the future");
+                    thread::yield_now();
+                }
+            }
+        }
+    }
+    drop(future);
+    drop(holder);
+    // What a transaction had before is its own still, and it can go on.
+    if what == 2 {
+        transaction.put("a", "1").wait().unwrap();
+        transaction.put("b", "1").wait().unwrap();
+        transaction.commit().wait().unwrap();
     }
 }
