@@ -2,6 +2,7 @@
 //! small that a handful of keys takes every path, and on ordinary ones.
 //!
 //! * `script`, `run`: the random part. A failure prints its seed and the shortest script found.
+//! * `concurrent`: transactions that are open beside each other.
 //! * `diffs`: what differs between versions.
 //! * `cursors`: seeking, stepping and editing.
 //! * `limits`: arguments beyond what is possible, and ends of ranges that meet failures.
@@ -12,6 +13,7 @@
 
 #[path = "../fixtures/append.rs"]
 mod append;
+mod concurrent;
 mod cursors;
 mod diffs;
 mod limits;
@@ -21,6 +23,7 @@ mod script;
 mod threads;
 
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use fastrand::Rng;
 use thunderhead::disk::{FileDiskOptions, Ledger, MemoryDisk};
@@ -56,6 +59,11 @@ impl Kind {
         );
         shape.steps = self.steps;
         let tiny = settings.leaf_slots_max == 3;
+        // One that goes to the disk is alone, and nobody else could commit.
+        let roomy = random.bool();
+        if roomy && random.bool() {
+            shape.beside = random.usize(2..6);
+        }
         let options = Options::new()
             .settings(settings)
             .maintenance(self.maintenance)
@@ -65,7 +73,7 @@ impl Kind {
                 false => [4 << 10, 64 << 10, 4 << 20][random.usize(..3)],
             })
             .checkpoint_log_bytes([4 << 10, 64 << 10, 1 << 20][random.usize(..3)])
-            .transaction_bytes([64 << 10, 64 << 20][random.usize(..2)])
+            .transaction_bytes([64 << 10, 64 << 20][usize::from(roomy)])
             .readahead_bytes([0, 40 << 10][(seed / 2 % 2) as usize])
             .merge_operator(Append)
             .merge_operator(Last);
@@ -149,6 +157,12 @@ fn tiny_nodes_in_memory_do_what_a_map_does() {
         file: false,
     }
     .play(60);
+    if from_environment("THUNDERHEAD_SEED").is_none() {
+        // Or it says nothing about those that are open beside each other.
+        for counted in [&concurrent::COMMITTED, &concurrent::REFUSED] {
+            assert!(counted.load(Ordering::Relaxed) > 20);
+        }
+    }
 }
 
 #[test]

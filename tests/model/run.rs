@@ -10,6 +10,7 @@ use thunderhead::disk::{AssertingDisk, FileDiskOptions, Ledger, MemoryDisk};
 use thunderhead::{MergeOperator, Options, Snapshot, Store, Transaction};
 
 use crate::append::Append;
+use crate::concurrent::Besides;
 use crate::cursors::{check_cursor, edit_at_cursor};
 use crate::diffs::check_diff;
 use crate::script::{Content, Inside, Modify, Read, Step, Write};
@@ -127,7 +128,7 @@ pub fn between<'m>(
         .collect()
 }
 
-fn apply(map: &mut Map, setup: &Setup, write: &Write) {
+pub fn apply(map: &mut Map, setup: &Setup, write: &Write) {
     match write {
         Write::Put(key, content) | Write::PutReserved(key, content) => {
             map.insert(setup.keys[*key].clone(), bytes_of(*content));
@@ -192,7 +193,7 @@ macro_rules! write_to {
 }
 
 /// Whether an entry is one of those that a retaining or extracting step is about.
-fn chosen(number: u8, key: &[u8], value: &[u8]) -> bool {
+pub fn chosen(number: u8, key: &[u8], value: &[u8]) -> bool {
     let last = key.last().unwrap_or(&0);
     (last ^ number ^ value.len() as u8) & 3 == 0
 }
@@ -633,11 +634,45 @@ readable!(Store);
 readable!(Snapshot);
 readable!(Transaction);
 
+/// Does one thing in a transaction, and to the map that it is to be like.
+pub fn do_inside(
+    transaction: &mut Transaction,
+    setup: &Setup,
+    own: &mut Map,
+    inside: &Inside,
+) -> Outcome {
+    match inside {
+        Inside::Read(read) => transaction.check(setup, own, read),
+        Inside::Modify(modify) => modify_in(setup, transaction, own, modify),
+        Inside::Edit(low, high, moves) => {
+            let bounds = setup.bounds(*low, *high);
+            edit_at_cursor(transaction, setup, own, bounds, moves)
+                .map_err(|message| format!("{inside:?}: {message}"))
+        }
+        Inside::Append(key, content) => {
+            let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
+            let found = transaction.append(key, &bytes).wait().is_ok();
+            let last = own.last_key_value();
+            same(found, last.is_none_or(|(last, _)| key > last))?;
+            if found {
+                own.insert(key.clone(), bytes);
+            }
+            Ok(())
+        }
+        Inside::Write(write) => {
+            write_to!(&mut *transaction, setup, write)?;
+            apply(own, setup, write);
+            Ok(())
+        }
+    }
+}
+
 fn step(
     setup: &Setup,
     store: &mut Option<Store>,
     map: &mut Map,
     snapshots: &mut Vec<(Snapshot, Map)>,
+    besides: &mut Besides,
     step: &Step,
 ) -> Outcome {
     let root = store.as_ref().ok_or("the store is open")?;
@@ -682,30 +717,7 @@ fn step(
             let mut transaction = whole.subtree(&setup.view);
             let mut own = map.clone();
             for inside in inside {
-                match inside {
-                    Inside::Read(read) => transaction.check(setup, &own, read)?,
-                    Inside::Modify(modify) => {
-                        modify_in(setup, &mut transaction, &mut own, modify)?;
-                    }
-                    Inside::Edit(low, high, moves) => {
-                        let bounds = setup.bounds(*low, *high);
-                        edit_at_cursor(&mut transaction, setup, &mut own, bounds, moves)
-                            .map_err(|message| format!("{inside:?}: {message}"))?;
-                    }
-                    Inside::Append(key, content) => {
-                        let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
-                        let found = transaction.append(key, &bytes).wait().is_ok();
-                        let last = own.last_key_value();
-                        same(found, last.is_none_or(|(last, _)| key > last))?;
-                        if found {
-                            own.insert(key.clone(), bytes);
-                        }
-                    }
-                    Inside::Write(write) => {
-                        write_to!(&mut transaction, setup, write)?;
-                        apply(&mut own, setup, write);
-                    }
-                }
+                do_inside(&mut transaction, setup, &mut own, inside)?;
             }
             transaction.check_all(&own)?;
             drop(transaction);
@@ -718,6 +730,7 @@ fn step(
             Ok(())
         }
         Step::Read(read) => open.check(setup, map, read),
+        Step::Beside(beside) => besides.step(setup, root, map, beside),
         Step::Snapshot => {
             if snapshots.len() < 6 {
                 snapshots.push((open.snapshot(), map.clone()));
@@ -763,6 +776,7 @@ fn step(
             Err("maintenance does not end".into())
         }
         Step::Close => {
+            besides.end();
             drop(view);
             let open = store.take().ok_or("the store is open")?;
             open.close().wait().map_err(told)?;
@@ -774,6 +788,7 @@ fn step(
             Ok(())
         }
         Step::Drop => {
+            besides.end();
             // A view keeps the store open, too.
             drop(view);
             for (snapshot, map) in snapshots.drain(..) {
@@ -796,14 +811,21 @@ pub fn run(setup: &Setup, script: &[Step]) -> Outcome {
             root.put(key, "a neighbour").wait().map_err(told)?;
         }
         let (mut map, mut snapshots) = (Map::new(), Vec::new());
-        for (number, now) in script.iter().enumerate() {
+        let mut besides = Besides::default();
+        let ends = [Step::CompareAll, Step::Close];
+        let ends = ends.iter().chain(&ends);
+        for (number, now) in script.iter().chain(ends).enumerate() {
             at = number;
-            step(setup, &mut store, &mut map, &mut snapshots, now)?;
-        }
-        for _ in 0..2 {
-            for last in [Step::CompareAll, Step::Close] {
-                step(setup, &mut store, &mut map, &mut snapshots, &last)?;
-            }
+            let before = map.clone();
+            step(
+                setup,
+                &mut store,
+                &mut map,
+                &mut snapshots,
+                &mut besides,
+                now,
+            )?;
+            besides.note(setup, now, &before, &map);
         }
         Ok(())
     }));

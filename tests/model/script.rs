@@ -4,7 +4,7 @@
 use std::ops::Bound;
 
 use fastrand::Rng;
-use thunderhead::Durability;
+use thunderhead::{Durability, Isolation};
 
 /// One call, or a few that belong together.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub enum Step {
         commit: bool,
     },
     Read(Read),
+    /// Of one of several transactions that stay open.
+    Beside(Beside),
     Snapshot,
     /// Reads from one of the snapshots that are held.
     ReadSnapshot(usize, Read),
@@ -38,6 +40,15 @@ pub enum Step {
     MaintainAll,
     Close,
     Drop,
+}
+
+/// What is done with a transaction that is open beside others.
+#[derive(Clone, Debug)]
+pub enum Beside {
+    Begin(Isolation),
+    Within(usize, Inside),
+    Commit(usize, Durability),
+    Drop(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +149,8 @@ pub struct Shape {
     /// Lengths of values, the common ones several times.
     pub lengths: Vec<usize>,
     pub steps: usize,
+    /// Of how many steps one is of a transaction beside others; 0: of none.
+    pub beside: usize,
 }
 
 impl Shape {
@@ -176,6 +189,7 @@ impl Shape {
             keys,
             lengths,
             steps: 0,
+            beside: 0,
         }
     }
 
@@ -185,6 +199,9 @@ impl Shape {
         let ranges = random.u32(..3);
         (0..self.steps)
             .map(|_| match random.u32(..100) {
+                _ if self.beside > 0 && random.usize(..self.beside) == 0 => {
+                    Step::Beside(self.beside(random, ranges))
+                }
                 0..=35 => Step::Write(self.write(random, ranges), durability(random)),
                 36..=41 => Step::Modify(self.modify(random), durability(random)),
                 42..=44 => Step::Batch {
@@ -196,17 +213,7 @@ impl Shape {
                 },
                 45..=54 => Step::Transaction {
                     inside: (0..random.usize(..12))
-                        .map(|_| match random.u8(..10) {
-                            9 => Inside::Edit(
-                                self.bound(random),
-                                self.bound(random),
-                                self.moves(random, true),
-                            ),
-                            0..=2 => Inside::Read(self.read(random)),
-                            3 => Inside::Modify(self.modify(random)),
-                            4 => Inside::Append(self.key(random), self.content(random)),
-                            _ => Inside::Write(self.write(random, ranges)),
-                        })
+                        .map(|_| self.inside(random, ranges))
                         .collect(),
                     durability: durability(random),
                     commit: random.u8(..4) > 0,
@@ -235,6 +242,35 @@ impl Shape {
         };
         let ends = (0..random.usize(..20)).map(|_| random.bool()).collect();
         Step::Diff([random.usize(..), random.usize(..)], low, high, ends)
+    }
+
+    fn inside(&self, random: &mut Rng, ranges: u32) -> Inside {
+        match random.u8(..10) {
+            9 => Inside::Edit(
+                self.bound(random),
+                self.bound(random),
+                self.moves(random, true),
+            ),
+            0..=2 => Inside::Read(self.read(random)),
+            3 => Inside::Modify(self.modify(random)),
+            4 => Inside::Append(self.key(random), self.content(random)),
+            _ => Inside::Write(self.write(random, ranges)),
+        }
+    }
+
+    fn beside(&self, random: &mut Rng, ranges: u32) -> Beside {
+        match random.u8(..16) {
+            0 | 1 => Beside::Begin(Isolation::Serializable),
+            2 => Beside::Begin(match random.u8(..3) {
+                0 => Isolation::Snapshot,
+                _ => Isolation::Serializable,
+            }),
+            3..=5 => Beside::Commit(random.usize(..), durability(random)),
+            6 if random.bool() => Beside::Drop(random.usize(..)),
+            // One thing or another that is worth being validated.
+            7..=9 => Beside::Within(random.usize(..), Inside::Read(self.read(random))),
+            _ => Beside::Within(random.usize(..), self.inside(random, ranges)),
+        }
     }
 
     fn key(&self, random: &mut Rng) -> usize {
