@@ -11,6 +11,7 @@ mod faults;
 mod full;
 mod lost;
 mod model;
+mod open;
 mod script;
 mod space;
 mod world;

@@ -74,6 +74,8 @@ pub struct Model {
     states: Vec<State>,
     /// Commits that were tried after the last one that succeeded, each of which could be the next.
     tried: Vec<State>,
+    /// What several commits that were tried together may have come to: how many, and the state.
+    together: Vec<(u64, State)>,
     /// Compaction may have made commits of nothing after the last one.
     idle: bool,
     /// What survives the loss of power, and the death of the process.
@@ -86,6 +88,7 @@ impl Default for Model {
         Self {
             states: vec![State::new()],
             tried: Vec::new(),
+            together: Vec::new(),
             idle: false,
             durable: 0,
             written: 0,
@@ -116,10 +119,31 @@ impl Model {
         self.tried.push(state);
     }
 
+    /// The commit that was tried last was refused.
+    pub fn refuse(&mut self) {
+        self.tried.pop();
+    }
+
+    /// Some commits were tried together, in this order, and any of them may be there.
+    pub fn doubt_together(&mut self, commits: &[Vec<Operation>]) {
+        let mut together = vec![(0, self.newest().clone())];
+        for operations in commits {
+            for at in 0..together.len() {
+                let (count, mut state) = together[at].clone();
+                operations
+                    .iter()
+                    .for_each(|operation| apply(&mut state, operation));
+                together.push((count + 1, state));
+            }
+        }
+        self.together = together;
+    }
+
     /// The commit that was tried last was acknowledged.
     pub fn acknowledge(&mut self, sequence: u64, durability: Durability) {
         let state = self.tried.pop().expect("a commit was tried");
         self.tried.clear();
+        self.together.clear();
         if self.idle {
             self.pass(sequence - 1);
             self.idle = false;
@@ -174,17 +198,26 @@ impl Model {
         if self.idle {
             return self.tried.iter().chain([self.newest()]).collect();
         }
-        assert_eq!(sequence, self.last() + 1, "commits that nobody made");
-        self.tried.iter().collect()
+        let more = sequence - self.last();
+        let together = self.together.iter().filter(|(count, _)| *count == more);
+        let together = together.map(|(_, state)| state);
+        let tried = self.tried.iter().filter(|_| more == 1);
+        let candidates: Vec<&State> = tried.chain(together).collect();
+        assert!(!candidates.is_empty(), "commits that nobody made");
+        candidates
     }
 
     /// A store recovered with this: all after it never was, and this is durable.
     pub fn recovered(&mut self, sequence: u64, state: State) {
-        self.pass(sequence.saturating_sub(1).max(self.last()));
+        // Of several that were tried together, those before the last are not known.
+        while self.last() + 1 < sequence {
+            self.states.push(state.clone());
+        }
         self.states.truncate(sequence as usize);
         self.states.push(state);
         assert_eq!(self.last(), sequence);
         self.tried.clear();
+        self.together.clear();
         self.idle = false;
         self.synced();
     }

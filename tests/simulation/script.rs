@@ -17,6 +17,14 @@ pub enum Step {
     CommitBatch(usize, Durability),
     DropBatch(usize),
     Modify(Modify, Durability),
+    /// Of one of several transactions that stay open across other steps.
+    Begin(usize),
+    Ask(usize, Question),
+    Add(usize, Vec<Operation>),
+    CommitOpen(usize, Durability),
+    /// All that are open, at once.
+    CommitTogether(Durability),
+    DropOpen(usize),
     /// Reads several keys at once.
     GetMany(Vec<Vec<u8>>),
     Compact,
@@ -93,8 +101,21 @@ impl Change {
     }
 }
 
+/// What a transaction asks for.
+#[derive(Clone, Debug)]
+pub enum Question {
+    Key(Vec<u8>),
+    Range(Vec<u8>, Vec<u8>),
+    Count(Vec<u8>, Vec<u8>),
+    /// So many entries from the end, backward.
+    Last(usize),
+}
+
 /// How many batches may be open at a time.
 pub const BATCHES: usize = 3;
+
+/// How many transactions may be.
+pub const TRANSACTIONS: usize = 3;
 
 /// What scripts are made of.
 #[derive(Clone, Copy)]
@@ -103,6 +124,8 @@ pub struct Taste {
     pub keys: u32,
     /// Whether there are transactions that do not go through the log.
     pub bulk: bool,
+    /// Whether there are transactions that are open beside others.
+    pub besides: bool,
     pub reopen: bool,
     /// The largest value, about.
     pub value_bytes: usize,
@@ -114,6 +137,7 @@ impl Default for Taste {
             steps: 30,
             keys: 40,
             bulk: true,
+            besides: false,
             reopen: true,
             value_bytes: 6000,
         }
@@ -122,13 +146,18 @@ impl Default for Taste {
 
 impl Taste {
     /// One of several: a few keys that are overwritten again and again with values of several
-    /// blocks, or many keys with small ones, or a bit of all.
+    /// blocks, or many keys with small ones, or transactions beside each other, or a bit of all.
     pub fn of(seed: u64, steps: usize) -> Self {
         let usual = Self {
             steps,
             ..Self::default()
         };
         match seed % 4 {
+            3 => Self {
+                keys: 20,
+                besides: true,
+                ..usual
+            },
             1 => Self {
                 keys: 3,
                 bulk: false,
@@ -239,6 +268,37 @@ fn modify(random: &mut Rng, taste: &Taste) -> Modify {
     }
 }
 
+/// A step of a transaction that is open beside others. What it writes is small: one that goes to the
+/// disk is alone from then on, and the other steps would wait for it.
+fn beside(random: &mut Rng, taste: &Taste) -> Step {
+    let at = random.usize(..TRANSACTIONS);
+    match random.u32(..16) {
+        0..5 => Step::Ask(at, question(random, taste)),
+        5..10 => {
+            let operations = (0..random.usize(1..4)).map(|_| match operation(random, taste) {
+                Operation::Put(key, length, first) => Operation::Put(key, length % 60, first),
+                operation => operation,
+            });
+            Step::Add(at, operations.collect())
+        }
+        10..12 => Step::CommitOpen(at, durability(random)),
+        12..14 => Step::CommitTogether(durability(random)),
+        14 if random.bool() => Step::DropOpen(at),
+        _ => Step::Begin(at),
+    }
+}
+
+fn question(random: &mut Rng, taste: &Taste) -> Question {
+    let (one, two) = (key(random, taste), key(random, taste));
+    let (low, end) = (one.clone().min(two.clone()), one.clone().max(two));
+    match random.u32(..6) {
+        0..3 => Question::Key(one),
+        3 => Question::Range(low, end),
+        4 => Question::Count(low, end),
+        _ => Question::Last(random.usize(1..4)),
+    }
+}
+
 fn change(random: &mut Rng, taste: &Taste) -> Change {
     let some = length(random, taste);
     match random.u32(..8) {
@@ -259,6 +319,7 @@ pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
     let mut bulks = if taste.bulk { 2 } else { 0 };
     (0..taste.steps)
         .map(|_| match random.u32(..136) {
+            _ if taste.besides && random.bool() => beside(&mut random, taste),
             0..45 => Step::Single(operation(&mut random, taste), durability(&mut random)),
             45..65 => Step::Transaction(operations(&mut random), durability(&mut random)),
             65..67 => Step::Abandoned(operations(&mut random)),

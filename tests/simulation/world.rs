@@ -14,7 +14,8 @@ use thunderhead::{
 
 use super::append::Append;
 use super::model::{Model, Operation, State, followed, value};
-use super::script::{BATCHES, Change, Modify, Step};
+use super::open::{Deed, Open};
+use super::script::{BATCHES, Change, Modify, Step, TRANSACTIONS};
 
 /// How the stores of a test are made.
 #[derive(Clone)]
@@ -97,6 +98,8 @@ pub struct World {
     pub snapshots: Vec<Snapshot>,
     /// Batches that are open, and what they hold.
     batches: [Option<(Batch, Vec<Operation>)>; BATCHES],
+    /// Transactions that are open.
+    open: [Option<Open>; TRANSACTIONS],
     pub ledger: Option<Ledger>,
 }
 
@@ -109,6 +112,7 @@ impl World {
             model: Model::default(),
             snapshots: Vec::new(),
             batches: Default::default(),
+            open: Default::default(),
             ledger: None,
         }
     }
@@ -207,6 +211,27 @@ impl World {
             }
             Step::DropBatch(at) => self.batches[*at] = None,
             Step::Modify(modify, durability) => self.modify(modify, *durability)?,
+            Step::Begin(at) => {
+                let transaction = self.store().begin().wait()?;
+                self.open[*at] = Some(Open::new(transaction, self.model.newest()));
+            }
+            Step::Ask(at, question) => {
+                if let Some(open) = &mut self.open[*at] {
+                    open.ask(question)?;
+                }
+            }
+            Step::Add(at, operations) => {
+                if let Some(open) = &mut self.open[*at] {
+                    open.add(operations)?;
+                }
+            }
+            Step::CommitOpen(at, durability) => {
+                if let Some(open) = self.open[*at].take() {
+                    self.commit_open(open, *durability)?;
+                }
+            }
+            Step::CommitTogether(durability) => self.commit_together(*durability)?,
+            Step::DropOpen(at) => self.open[*at] = None,
             Step::GetMany(keys) => {
                 let found = self.store().get_many(keys).wait()?;
                 assert_eq!(found.len(), keys.len());
@@ -258,6 +283,7 @@ impl World {
             }
             Step::Reopen { clean } => {
                 self.snapshots.clear();
+                self.open = Default::default();
                 let batches = std::mem::take(&mut self.batches);
                 let store = self.store.take().expect("the store is open");
                 if *clean {
@@ -282,6 +308,69 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Commits a transaction that was open beside others, unless what it asked for has changed.
+    fn commit_open(&mut self, open: Open, durability: Durability) -> Result<()> {
+        let fits = open.fits(self.model.newest());
+        let (mut transaction, operations) = open.into_parts();
+        // If it may not be committed, it is in doubt at no time.
+        if fits {
+            self.model.begin(&operations);
+        }
+        transaction.set_durability(durability);
+        let before = self.model.last();
+        match transaction.commit().wait() {
+            Ok(sequence) if sequence.0 > before => {
+                assert!(fits, "committed although what it asked for has changed");
+                self.model.acknowledge(sequence.0, durability);
+            }
+            Ok(_) => assert!(operations.is_empty(), "nothing was committed"),
+            Err(error) if error.kind() == ErrorKind::Conflict => {
+                assert!(!operations.is_empty(), "it wrote nothing");
+                if fits {
+                    self.model.refuse();
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Commits all that are open, each as a task: several are validated and written as one group.
+    fn commit_together(&mut self, durability: Durability) -> Result<()> {
+        let mut deeds: Vec<(Vec<Deed>, Vec<Operation>)> = Vec::new();
+        let mut commits = Vec::new();
+        for open in self.open.iter_mut().filter_map(Option::take) {
+            let deeds_of_it = open.deeds.clone();
+            let (mut transaction, operations) = open.into_parts();
+            transaction.set_durability(durability);
+            deeds.push((deeds_of_it, operations));
+            commits.push(transaction.commit());
+        }
+        let results = futures::executor::block_on(futures::future::join_all(commits));
+        let (mut failed, mut doubtful) = (None, Vec::new());
+        for (result, (deeds, operations)) in results.into_iter().zip(deeds) {
+            match result {
+                Ok(sequence) if sequence.0 > self.model.last() => {
+                    let fits = super::open::fits(&deeds, self.model.newest());
+                    assert!(fits, "committed although what it asked for has changed");
+                    self.model.begin(&operations);
+                    self.model.acknowledge(sequence.0, durability);
+                    doubtful.clear();
+                }
+                Ok(_) => assert!(operations.is_empty(), "nothing was committed"),
+                Err(error) if error.kind() == ErrorKind::Conflict => {
+                    assert!(!operations.is_empty(), "it wrote nothing");
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    doubtful.push(operations);
+                }
+            }
+        }
+        self.model.doubt_together(&doubtful);
+        failed.map_or(Ok(()), Err)
     }
 
     /// Does what depends on what is there, and tells the model what that comes to.
@@ -439,11 +528,12 @@ impl World {
     pub fn end_process(&mut self) {
         self.snapshots.clear();
         self.batches = Default::default();
+        self.open = Default::default();
         self.store = None;
     }
 }
 
-fn write(transaction: &mut Transaction, operations: &[Operation]) -> Result<()> {
+pub fn write(transaction: &mut Transaction, operations: &[Operation]) -> Result<()> {
     for operation in operations {
         match operation {
             Operation::Put(key, length, first) => {
