@@ -33,7 +33,6 @@ criterion_group!(
     writes::others,
     transactions::small,
     transactions::validation,
-    transactions::groups,
     values::off_tree,
     values::streams,
     values::parts,

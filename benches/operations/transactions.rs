@@ -1,11 +1,7 @@
-//! Transactions beside each other: beginning, validating, committing together.
+//! Transactions beside each other: beginning, validating, committing.
 
-use std::sync::Barrier;
-use std::thread;
-use std::time::Instant;
-
-use criterion::{BatchSize, Criterion, Throughput};
-use thunderhead::{Durability, Options, Store};
+use criterion::{BatchSize, Criterion};
+use thunderhead::{Durability, Options};
 
 use crate::data::{Keys, in_file, settled};
 
@@ -89,44 +85,4 @@ pub fn validation(criterion: &mut Criterion) {
             );
         });
     }
-}
-
-/// Durable commits of many threads at once: how long one takes of all.
-pub fn groups(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("durable-commits");
-    group.throughput(Throughput::Elements(1)).sample_size(20);
-    for committers in [1, 64] {
-        let (_directory, store) = in_file(&Options::new());
-        group.bench_function(format!("{committers}-committers"), |bencher| {
-            bencher.iter_custom(|commits| {
-                let each = commits.div_ceil(committers);
-                let elapsed = commit_together(&store, committers, each);
-                elapsed.mul_f64(commits as f64 / (each * committers) as f64)
-            });
-        });
-    }
-}
-
-fn commit_together(store: &Store, committers: u64, each: u64) -> std::time::Duration {
-    let barrier = Barrier::new(committers as usize + 1);
-    thread::scope(|scope| {
-        let committers: Vec<_> = (0..committers)
-            .map(|committer| {
-                let barrier = &barrier;
-                scope.spawn(move || {
-                    barrier.wait();
-                    for number in 0..each {
-                        let key = [committer.to_be_bytes(), number.to_be_bytes()].concat();
-                        store.put(key, [7; 100]).wait().expect("room on the disk");
-                    }
-                })
-            })
-            .collect();
-        barrier.wait();
-        let begin = Instant::now();
-        for committer in committers {
-            committer.join().expect("a disk without faults");
-        }
-        begin.elapsed()
-    })
 }
