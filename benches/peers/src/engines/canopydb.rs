@@ -6,18 +6,28 @@
 
 use std::path::Path;
 
-use canopydb::{Database, DbOptions, EnvOptions, Tree};
+use canopydb::{Database, DbOptions, EnvOptions, Error, Tree};
 
-use super::{Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
+use super::{Both, Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
 
 pub const KIND: Kind = Kind {
     name: "canopydb",
     package: "canopydb",
     open,
-    notes: &[(
-        "large-64-write",
-        "canopydb compresses overflow values by default, here in vain",
-    )],
+    notes: &[
+        (
+            "large-64-write",
+            "canopydb compresses overflow values by default, here in vain",
+        ),
+        (
+            "transactions-few-conflicts",
+            "canopydb: snapshot isolation, conflicts by the page",
+        ),
+        (
+            "transactions-many-conflicts",
+            "canopydb: snapshot isolation, conflicts by the page",
+        ),
+    ],
     weaker: &[],
 };
 
@@ -68,6 +78,29 @@ impl Engine for Canopydb {
         self.change(safety == Safety::Durable, |tree| work(tree))
     }
 
+    fn transacts(&self) -> bool {
+        true
+    }
+
+    fn transact(
+        &self,
+        safety: Safety,
+        work: &mut (dyn FnMut(&mut dyn Both) -> Result<()> + Send),
+    ) -> Result<u64> {
+        for refused in 0.. {
+            let transaction = self.database.begin_write_concurrent()?;
+            let mut tree = transaction.get_or_create_tree(TREE)?;
+            work(&mut tree)?;
+            drop(tree);
+            match transaction.commit_with(safety == Safety::Durable) {
+                Ok(_) => return Ok(refused),
+                Err(Error::WriteConflict) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err("refused without end".into())
+    }
+
     fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
         let transaction = self.database.begin_read()?;
         let mut tree = transaction.get_tree(TREE)?.ok_or("the tree is gone")?;
@@ -101,6 +134,16 @@ impl Writer for Tree<'_> {
     fn delete(&mut self, key: &[u8]) -> Result<()> {
         Tree::delete(self, key)?;
         Ok(())
+    }
+}
+
+impl Both for Tree<'_> {
+    fn get(&mut self, key: &[u8], lend: Lend<'_>) -> Result<bool> {
+        Reader::get(self, key, lend)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        Ok(self.insert(key, value)?)
     }
 }
 

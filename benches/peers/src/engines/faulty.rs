@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
+use super::{Both, Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -26,9 +26,11 @@ pub enum Fault {
     LosesOnClose,
     GivesAnotherPart,
     KeepsWhatWasGivenUp,
+    /// Of transactions beside each other one does not see the other.
+    LosesOneOfTwo,
 }
 
-const FAULTS: [Fault; 14] = [
+const FAULTS: [Fault; 15] = [
     Fault::Nothing,
     Fault::FlipsAByte,
     Fault::LosesAPut,
@@ -43,6 +45,7 @@ const FAULTS: [Fault; 14] = [
     Fault::LosesOnClose,
     Fault::GivesAnotherPart,
     Fault::KeepsWhatWasGivenUp,
+    Fault::LosesOneOfTwo,
 ];
 
 /// The engine with a fault, by its number.
@@ -72,12 +75,15 @@ pub fn kind(fault: Fault) -> Kind {
         Fault::LosesOnClose => kind_numbered::<11>(),
         Fault::GivesAnotherPart => kind_numbered::<12>(),
         Fault::KeepsWhatWasGivenUp => kind_numbered::<13>(),
+        Fault::LosesOneOfTwo => kind_numbered::<14>(),
     }
 }
 
 struct Faulty {
     fault: Fault,
     map: Arc<Mutex<Map>>,
+    /// Held by a transaction.
+    alone: Mutex<()>,
 }
 
 /// What stands in for the disk.
@@ -93,6 +99,7 @@ impl Faulty {
         Self {
             fault,
             map: Arc::clone(map),
+            alone: Mutex::default(),
         }
     }
 }
@@ -113,6 +120,26 @@ impl Engine for Faulty {
             *self.map.lock().unwrap() = before;
         }
         result
+    }
+
+    fn transacts(&self) -> bool {
+        true
+    }
+
+    fn transact(
+        &self,
+        _safety: Safety,
+        work: &mut (dyn FnMut(&mut dyn Both) -> Result<()> + Send),
+    ) -> Result<u64> {
+        let alone = self.alone.lock().unwrap();
+        let before = self.map.lock().unwrap().clone();
+        work(&mut &*self)?;
+        if self.fault == Fault::LosesOneOfTwo {
+            // As if another one had read the same, and written over it.
+            *self.map.lock().unwrap() = before;
+        }
+        drop(alone);
+        Ok(0)
     }
 
     fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
@@ -167,6 +194,16 @@ impl Writer for &Faulty {
             self.map.lock().unwrap().remove(key);
         }
         Ok(())
+    }
+}
+
+impl Both for &Faulty {
+    fn get(&mut self, key: &[u8], lend: Lend<'_>) -> Result<bool> {
+        Reader::get(self, key, lend)
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        Writer::put(self, key, value)
     }
 }
 

@@ -8,11 +8,11 @@
 use std::path::Path;
 
 use fjall::{
-    Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OwnedWriteBatch,
-    PersistMode,
+    Database, Guard, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, OptimisticTxDatabase,
+    OptimisticTxKeyspace, OwnedWriteBatch, PersistMode, Readable,
 };
 
-use super::{Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
+use super::{Both, Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
 
 pub const KIND: Kind = Kind {
     name: "fjall",
@@ -43,6 +43,9 @@ struct Fjall {
 }
 
 fn open(directory: &Path, settings: Settings) -> Result<Box<dyn Engine>> {
+    if settings.beside {
+        return Beside::open(directory, settings);
+    }
     let database = Database::builder(directory.join("fjall"))
         .cache_size(settings.cache_bytes as u64)
         .open()?;
@@ -163,5 +166,119 @@ impl Reader for &Keyspace {
 
     fn count(&mut self) -> Result<u64> {
         Ok(self.len()? as u64)
+    }
+}
+
+/// Its database for transactions beside each other.
+struct Beside {
+    database: OptimisticTxDatabase,
+    data: OptimisticTxKeyspace,
+}
+
+impl Beside {
+    fn open(directory: &Path, settings: Settings) -> Result<Box<dyn Engine>> {
+        let database = OptimisticTxDatabase::builder(directory.join("fjall"))
+            .cache_size(settings.cache_bytes as u64)
+            .open()?;
+        let data = database.keyspace("data", KeyspaceCreateOptions::default)?;
+        Ok(Box::new(Self { database, data }))
+    }
+}
+
+impl Engine for Beside {
+    fn offers(&self, safety: Safety) -> bool {
+        safety != Safety::Deferred
+    }
+
+    fn write(
+        &self,
+        safety: Safety,
+        work: &mut dyn FnMut(&mut dyn Writer) -> Result<()>,
+    ) -> Result<()> {
+        let mut transaction = self.begin(safety)?;
+        work(&mut transaction)?;
+        match transaction.transaction.commit()? {
+            Ok(()) => Ok(()),
+            Err(conflict) => Err(conflict.into()),
+        }
+    }
+
+    fn transacts(&self) -> bool {
+        true
+    }
+
+    fn transact(
+        &self,
+        safety: Safety,
+        work: &mut (dyn FnMut(&mut dyn Both) -> Result<()> + Send),
+    ) -> Result<u64> {
+        for refused in 0.. {
+            let mut transaction = self.begin(safety)?;
+            work(&mut transaction)?;
+            if transaction.transaction.commit()?.is_ok() {
+                return Ok(refused);
+            }
+        }
+        Err("refused without end".into())
+    }
+
+    fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
+        work(&mut self.data.inner())
+    }
+
+    fn sync(&self) -> Result<()> {
+        Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+
+    fn compact(self: Box<Self>) -> Result<Box<dyn Engine>> {
+        self.data.inner().major_compact()?;
+        Ok(self)
+    }
+
+    fn close(self: Box<Self>) -> Result<()> {
+        Ok(self.database.persist(PersistMode::SyncAll)?)
+    }
+}
+
+impl Beside {
+    fn begin(&self, safety: Safety) -> Result<Transaction<'_>> {
+        let transaction = self.database.write_tx()?;
+        Ok(Transaction {
+            transaction: transaction.durability(Some(mode(safety))),
+            data: &self.data,
+        })
+    }
+}
+
+struct Transaction<'d> {
+    transaction: fjall::OptimisticWriteTx,
+    data: &'d OptimisticTxKeyspace,
+}
+
+impl Writer for Transaction<'_> {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        self.transaction.insert(self.data, key, value);
+        Ok(())
+    }
+
+    fn delete(&mut self, key: &[u8]) -> Result<()> {
+        self.transaction.remove(self.data, key);
+        Ok(())
+    }
+}
+
+impl Both for Transaction<'_> {
+    fn get(&mut self, key: &[u8], lend: Lend<'_>) -> Result<bool> {
+        match self.transaction.get(self.data, key)? {
+            Some(value) => {
+                lend(&value);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        Writer::put(self, key, value)
     }
 }

@@ -39,6 +39,8 @@ pub struct Settings {
     pub journal_bytes: Option<usize>,
     /// Whether values of a mebibyte and more are to come, for engines with a setting for that.
     pub large_values: bool,
+    /// Whether transactions beside each other are to come, for engines with a database for that.
+    pub beside: bool,
 }
 
 /// An engine that can be opened.
@@ -58,6 +60,13 @@ pub struct Kind {
 pub trait Writer {
     fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
     fn delete(&mut self, key: &[u8]) -> Result<()>;
+}
+
+/// A transaction that reads what it writes to.
+pub trait Both {
+    /// Lends the value of a key; says whether there was one.
+    fn get(&mut self, key: &[u8], lend: Lend<'_>) -> Result<bool>;
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()>;
 }
 
 pub trait Reader {
@@ -105,6 +114,21 @@ pub trait Engine: Send + Sync {
     /// One put as a commit of its own.
     fn put(&self, safety: Safety, key: &[u8], value: &[u8]) -> Result<()> {
         self.write(safety, &mut |writer| writer.put(key, value))
+    }
+
+    /// Whether there are transactions beside each other, of which one that others were in the way of
+    /// is refused.
+    fn transacts(&self) -> bool {
+        false
+    }
+
+    /// One of those, tried until it is committed: how often it was refused.
+    fn transact(
+        &self,
+        _safety: Safety,
+        _work: &mut (dyn FnMut(&mut dyn Both) -> Result<()> + Send),
+    ) -> Result<u64> {
+        Err("transactions are one at a time".into())
     }
 
     fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()>;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use thunderhead::{Durability, Options, Store, Transaction};
 
-use super::{Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
+use super::{Both, Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
 
 pub const KIND: Kind = Kind {
     name: "thunderhead",
@@ -16,6 +16,8 @@ pub const KIND: Kind = Kind {
 
 struct Thunderhead {
     store: Store,
+    /// The same, whose commits are handed to the operating system.
+    buffered: Store,
 }
 
 fn open(directory: &Path, settings: Settings) -> Result<Box<dyn Engine>> {
@@ -27,7 +29,8 @@ fn open(directory: &Path, settings: Settings) -> Result<Box<dyn Engine>> {
         options = options.journal_bytes(bytes);
     }
     let store = options.open_or_create(directory.join("thunderhead.store"))?;
-    Ok(Box::new(Thunderhead { store }))
+    let buffered = store.with_durability(Durability::Buffered);
+    Ok(Box::new(Thunderhead { store, buffered }))
 }
 
 fn durability(safety: Safety) -> Durability {
@@ -68,6 +71,30 @@ impl Engine for Thunderhead {
         Ok(())
     }
 
+    fn transacts(&self) -> bool {
+        true
+    }
+
+    fn transact(
+        &self,
+        safety: Safety,
+        work: &mut (dyn FnMut(&mut dyn Both) -> Result<()> + Send),
+    ) -> Result<u64> {
+        let mut attempts = 0;
+        let store = match safety {
+            Safety::Buffered => self.buffered.clone(),
+            _ => self.store.with_durability(durability(safety)),
+        };
+        let done = store.transact(|mut attempt| {
+            attempts += 1;
+            let done = work(&mut *attempt);
+            drop(attempt);
+            async move { Ok(done) }
+        });
+        done.wait()??;
+        Ok(attempts - 1)
+    }
+
     fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
         work(&mut &self.store)
     }
@@ -99,6 +126,16 @@ impl Writer for Transaction {
 
     fn delete(&mut self, key: &[u8]) -> Result<()> {
         Ok(Transaction::delete(self, key).wait()?)
+    }
+}
+
+impl Both for Transaction {
+    fn get(&mut self, key: &[u8], lend: Lend<'_>) -> Result<bool> {
+        Ok(self.get_with(key, lend).wait()?.is_some())
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        Ok(Transaction::put(self, key, value).wait()?)
     }
 }
 

@@ -12,6 +12,7 @@
 //! | `killed` | opening after the process was killed |
 //! | `paths` | paths as keys |
 //! | `large` | values of 1 MiB and 64 MiB |
+//! | `transactions` | transactions beside each other |
 //! | `latency` | how long durable commits take under load |
 
 mod killed;
@@ -25,6 +26,7 @@ mod small_memory;
 mod sorted;
 #[cfg(test)]
 mod tests;
+mod transactions;
 mod writing;
 
 pub use killed::write_until_killed;
@@ -40,7 +42,7 @@ pub struct Suite {
 }
 
 /// All of them, in the order in which they run.
-pub const SUITES: [Suite; 7] = [
+pub const SUITES: [Suite; 8] = [
     Suite {
         name: "life",
         phases: &life::PHASES,
@@ -70,6 +72,11 @@ pub const SUITES: [Suite; 7] = [
         name: "large",
         phases: &large::PHASES,
         run: large::run,
+    },
+    Suite {
+        name: "transactions",
+        phases: &transactions::PHASES,
+        run: transactions::run,
     },
     Suite {
         name: "latency",

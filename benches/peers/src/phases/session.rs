@@ -92,6 +92,7 @@ impl Session {
                 // Engines may fill several before the first is written.
                 journal_bytes: work.memory_bytes.map(|bytes| bytes as usize / 64),
                 large_values: false,
+                beside: false,
             },
             amounts: Amounts::of(work.elements),
             directory: work.directory.clone(),

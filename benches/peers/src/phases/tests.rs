@@ -87,6 +87,10 @@ fn the_other_suites_notice_too() {
     for suite in ["sorted", "small-memory", "latency"] {
         noticed(suite, Fault::LosesAPut, "latency");
     }
+    for fault in [Fault::ForgetsUpdates, Fault::LosesOneOfTwo] {
+        noticed("transactions", fault, "transactions-few-conflicts");
+        noticed("transactions", fault, "transactions-many-conflicts");
+    }
     noticed("paths", Fault::FlipsAByte, "paths-reads");
     noticed("paths", Fault::SkipsInRanges, "paths-scan");
     noticed("large", Fault::FlipsAByte, "large-1-read");

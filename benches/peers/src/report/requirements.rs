@@ -1,4 +1,5 @@
-//! What is required of this store, against redb, LMDB and fjall, by medians.
+//! What is required of this store, by medians: against redb, LMDB and fjall, and of transactions beside
+//! each other against those that have such.
 
 use super::rows::{Group, RIVALS, ROWS, Row};
 use super::table::short;
@@ -10,11 +11,16 @@ enum Limit {
     Best(f64),
     /// Less than each of the three rivals.
     Ahead,
+    /// Less than each of these.
+    AheadOf(&'static [&'static str]),
     /// So many times LMDB's.
     Lmdb(f64),
     /// The number itself.
     Most(f64),
 }
+
+/// Those that have transactions beside each other.
+const BESIDE: [&str; 2] = ["fjall", "canopydb"];
 
 const REQUIRED: &[(Group, &str, &str, Limit)] = &[
     (
@@ -47,6 +53,18 @@ const REQUIRED: &[(Group, &str, &str, Limit)] = &[
         "unsynced",
         "single puts, not synced",
         Limit::Ahead,
+    ),
+    (
+        Group::Time,
+        "transactions-few-conflicts",
+        "transactions on 2 threads, few conflicts",
+        Limit::AheadOf(&BESIDE),
+    ),
+    (
+        Group::Time,
+        "transactions-many-conflicts",
+        "transactions on 2 threads, many conflicts",
+        Limit::AheadOf(&BESIDE),
     ),
     (Group::Time, "reads", "random reads", Limit::Lmdb(1.5)),
     (Group::Time, "ranges", "ranges of 10", Limit::Lmdb(1.5)),
@@ -99,8 +117,12 @@ fn judge(results: &Results, row: &Row, limit: &Limit) -> Option<(bool, String)> 
     let own = row.of(results.engine("thunderhead")?)?.median;
     let unit = row.unit;
     let against = |name: &str| Some(row.of(results.engine(name)?)?.median);
-    // All three have to be there: the best of two is not the best of three.
-    let rivals: Option<Vec<(f64, &str)>> = RIVALS
+    // All have to be there: the best of two is not the best of three.
+    let rivals: &[&str] = match limit {
+        Limit::AheadOf(rivals) => rivals,
+        _ => &RIVALS,
+    };
+    let rivals: Option<Vec<(f64, &str)>> = rivals
         .iter()
         .map(|name| Some((against(name)?, *name)))
         .collect();
@@ -121,7 +143,7 @@ fn judge(results: &Results, row: &Row, limit: &Limit) -> Option<(bool, String)> 
             let text = format!("at most {times} × the best, {name}'s {}", short(best));
             (times * best, text)
         }
-        Limit::Ahead => {
+        Limit::Ahead | Limit::AheadOf(_) => {
             let (best, name) = best(rivals?)?;
             return Some((
                 own < best,

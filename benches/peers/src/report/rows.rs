@@ -106,6 +106,8 @@ rows! {
     Time "updates" "random updates in durable batches, and close" "s" seconds;
     Time "reopen" "open after a close, and a read" "ms" milliseconds;
     Time "mixed" "half reads, half puts not synced, Zipf" "µs each" each;
+    Time "transactions-few-conflicts" "transactions on 2 threads, few conflicts" "µs each" each;
+    Time "transactions-many-conflicts" "transactions on 2 threads, many conflicts" "µs each" each;
     Time "removal" "removal of half, one transaction" "s" seconds;
     Time "delete-range" "delete of a third as a range" "ms" milliseconds;
     Time "compact" "giving space back" "s" seconds;
@@ -175,6 +177,8 @@ rows! {
     Processor "updates" "random updates in durable batches, and close" "s" processor_seconds;
     Processor "reopen" "open after a close, and a read" "s" processor_seconds;
     Processor "mixed" "half reads, half puts not synced, Zipf" "s" processor_seconds;
+    Processor "transactions-few-conflicts" "transactions on 2 threads, few conflicts" "s" processor_seconds;
+    Processor "transactions-many-conflicts" "transactions on 2 threads, many conflicts" "s" processor_seconds;
     Processor "removal" "removal of half, one transaction" "s" processor_seconds;
     Processor "delete-range" "delete of a third as a range" "s" processor_seconds;
     Processor "compact" "giving space back" "s" processor_seconds;
