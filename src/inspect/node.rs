@@ -2,7 +2,7 @@
 //! lie within the fences, the sums are right, and what a node says of its journal is so.
 
 use super::verify::{Examiner, Part};
-use super::walk::{Fences, fault_of, value_of};
+use super::walk::{Fences, fault_of, values_in};
 use crate::error::Result;
 use crate::format::PagePointer;
 use crate::format::SequenceNumber;
@@ -90,7 +90,7 @@ impl Examiner<'_> {
             let open = tag == Tag::Merge && needs_below(slot.payload);
             faults.unless(!open, "operands in a leaf stand on nothing");
             references += u64::from(target_of(tag, slot.payload).is_some());
-            if let Some(payload) = value_of(tag, slot.payload) {
+            for payload in values_in(tag, slot.payload) {
                 let length = OffTree::from_payload(payload).map_or(0, |value| value.length);
                 off_tree_bytes = off_tree_bytes.saturating_add(length);
                 values.push(payload.to_vec());
@@ -245,17 +245,19 @@ fn slice_faults(
         if let Some(fault) = fault_of(tag, slot.payload) {
             faults.unless(false, fault);
         }
-        let value = value_of(tag, slot.payload);
-        off_tree |= value.is_some();
-        let length = value.and_then(|payload| OffTree::from_payload(payload).ok());
-        off_tree_bytes = off_tree_bytes.saturating_add(length.map_or(0, |value| value.length));
+        for payload in values_in(tag, slot.payload) {
+            off_tree = true;
+            let length = OffTree::from_payload(payload).map_or(0, |value| value.length);
+            off_tree_bytes = off_tree_bytes.saturating_add(length);
+        }
         let child = node.child_of(&key);
         if run.pending_units(child) == 0 {
             continue;
         }
         faults.unless(span.contains(&child), elsewhere);
         contents.live[child] += 1;
-        contents.values.extend(value.map(<[u8]>::to_vec));
+        let values = values_in(tag, slot.payload);
+        contents.values.extend(values.map(<[u8]>::to_vec));
         contents.references += u64::from(target_of(tag, slot.payload).is_some());
     }
     let mut deletes = 0u64;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::verify::{Examiner, Part};
-use super::walk::{fault_of, value_of};
+use super::walk::{fault_of, values_in};
 use crate::cache::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Record, SYSTEM_TREE, Tag, read_range_end};
@@ -113,7 +113,7 @@ impl Examiner<'_> {
             }
             self.summary.user.references +=
                 u64::from(target_of(record.tag, record.payload).is_some());
-            if let Some(payload) = value_of(record.tag, record.payload) {
+            for payload in values_in(record.tag, record.payload) {
                 self.try_value(payload, Holder::Log).await?;
             }
         }

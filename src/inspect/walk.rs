@@ -7,7 +7,7 @@ use crate::format::record::{KEY_BYTES_MAX, Tag};
 use crate::snapshot::target_of;
 use crate::space::audit::Holder;
 use crate::tree::interior::Interior;
-use crate::tree::merge::{is_well_formed, stored_base};
+use crate::tree::merge::{is_well_formed, off_tree_in};
 use crate::tree::page::Page;
 use crate::tree::pages::Expect;
 
@@ -45,16 +45,15 @@ struct Step {
     next_child: usize,
 }
 
-/// The off-tree value that an operation or entry holds.
-pub(super) fn value_of(tag: Tag, payload: &[u8]) -> Option<&[u8]> {
-    match tag {
-        Tag::OffTree => Some(payload),
-        Tag::Merge => match stored_base(payload) {
-            Some((Tag::OffTree, payload)) => Some(payload),
-            _ => None,
-        },
-        _ => None,
-    }
+/// The off-tree values that an operation or entry holds.
+pub(super) fn values_in(tag: Tag, payload: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let (own, chain) = match tag {
+        Tag::OffTree => (Some(payload), None),
+        Tag::Merge => (None, Some(payload)),
+        _ => (None, None),
+    };
+    own.into_iter()
+        .chain(chain.into_iter().flat_map(off_tree_in))
 }
 
 /// What is wrong with what is stored under a tag.

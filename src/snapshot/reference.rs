@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::get::{Lookup, ask_journal, fold_chains, lookup_below};
-use super::value::load_value;
+use super::value::{load_value, whole_chain};
 use super::version::Layered;
 use crate::cache::pin;
 use crate::error::{Error, Result};
@@ -67,7 +67,8 @@ pub(crate) async fn follow(
     }
     let mut value = load_value(pages, &end.key, end.tag, &end.payload).await?;
     for (over, operands) in operands.iter().rev() {
-        value = resolve(&pages.operators, over, Some(&value), operands)?.into();
+        let chain = whole_chain(pages, operands).await?;
+        value = resolve(&pages.operators, over, Some(&value), &chain)?.into();
     }
     Ok(Settled {
         tag: Tag::Inline,

@@ -1,5 +1,6 @@
 //! From what is stored for a key to the bytes that a reader sees.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use bytes::Bytes;
 use crate::cache::{Handle, Install};
 use crate::error::{Error, Result};
 use crate::format::record::Tag;
-use crate::tree::merge::{resolve, stored_base};
+use crate::tree::merge::{older_operands, resolve, stored_base, with_older_operands};
 use crate::tree::pages::Pages;
 use crate::value::{ExtentPointer, OffTree, PageSource, ValueReader};
 
@@ -87,10 +88,21 @@ pub(crate) async fn load_value(
                 Some((Tag::Reference, _)) => return Err(not_a_value()),
                 _ => None,
             };
-            Ok(resolve(&pages.operators, key, base.as_deref(), payload)?.into())
+            let chain = whole_chain(pages, payload).await?;
+            Ok(resolve(&pages.operators, key, base.as_deref(), &chain)?.into())
         }
         Tag::Reference | Tag::Delete | Tag::DeleteRange | Tag::Elsewhere => Err(not_a_value()),
     }
+}
+
+/// A chain of merge operands with those that are in an off-tree value.
+pub(crate) async fn whole_chain<'c>(pages: &Arc<Pages>, chain: &'c [u8]) -> Result<Cow<'c, [u8]>> {
+    let Some(older) = older_operands(chain) else {
+        return Ok(Cow::Borrowed(chain));
+    };
+    let reader = off_tree_reader(pages, older)?;
+    let older = reader.read_all(usize::MAX).await?;
+    Ok(Cow::Owned(with_older_operands(chain, &older)))
 }
 
 fn not_a_value() -> Error {

@@ -187,11 +187,9 @@ impl Store {
     /// large for a leaf they are merged in the background, which reads it and writes it anew, when they
     /// have a quarter of its length, or 1 MiB, but not before they have 64 KiB.
     ///
-    /// Over a [reference](Self::put_reference), whose value may be another one tomorrow, and over a
-    /// value of more than 1 GiB they stay operands. What the operator makes of all operands of such
-    /// a key must have less than 16 MiB, and fit a segment: beyond that the store's maintenance,
-    /// and with it whoever writes, gets errors (`InvalidArgument`). What was committed can be read
-    /// all the same, after a reopening, too; but the store takes only little more.
+    /// Over a [reference](Self::put_reference), whose value may be another one tomorrow, and over a value
+    /// of more than 1 GiB they stay operands, out of the tree when they are many. Who reads such a key has
+    /// all of them in memory, and so has the background when it writes them anew.
     ///
     /// ```
     /// use thunderhead::{MergeOperator, Options, disk::MemoryDisk};

@@ -7,7 +7,10 @@ use super::filter;
 use super::flush::{Flush, INTERIOR_BYTES_MAX, slice_flags};
 use super::interior::{Child, NodeParts, PENDING_UNIT_BYTES, RunParts, SliceParts};
 use super::lineage::{has_base, supersede};
-use super::merge::{Base, fold, needs_below, stored_base, with_stored_base};
+use super::merge::{
+    Base, fold, needs_below, older_operands, own_operands, stored_base, with_older_operands,
+    with_operands_elsewhere, with_stored_base,
+};
 use super::operation::{Batch, Operation, lose};
 use super::page::{
     HEADER_BYTES, Kind, NewPage, NewSlot, Page, common_prefix, encode_table, finish, slot_bytes,
@@ -152,7 +155,7 @@ impl Flush<'_> {
                 let (tag, folded) = fold(&self.pages.operators, key, base, &payload);
                 match self.resolve_long(key, tag, &folded)? {
                     Some(value) => (Tag::Inline, Cow::Owned(value)),
-                    None => (tag, Cow::Owned(folded)),
+                    None => self.shorten(key, tag, folded)?,
                 }
             }
             tag => (tag, payload),
@@ -180,33 +183,103 @@ impl Flush<'_> {
         let (Tag::Merge, Some((Tag::OffTree, payload))) = (tag, stored_base(chain)) else {
             return Ok(None);
         };
-        let pages = self.pages;
-        let value = OffTree::from_payload(payload)?;
-        let most = (pages.disk.properties().segment_bytes as usize / 8).min(CHAIN_BYTES_MAX);
-        let share = usize::try_from(value.length / CHAIN_SHARE).unwrap_or(usize::MAX);
-        let allowed = share.clamp(CHAIN_BYTES_MIN.min(most), most);
-        if chain.len() - payload.len() <= allowed || value.length > RESOLVED_BYTES_MAX {
+        let length = OffTree::from_payload(payload)?.length;
+        let too_long = length > RESOLVED_BYTES_MAX;
+        if too_long || own_operands(chain).len() <= self.chain_bytes_allowed(length) {
             return Ok(None);
         }
-        let reader = ValueReader::new(pages.disk.clone(), pages.store, payload)?;
-        let found = match block_on(reader.read_all(usize::MAX)) {
-            Ok(found) => found,
-            // Damage here, or a codec that is missing, must not keep all else from the disk.
-            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::CodecMissing) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+        let Some(whole) = self.whole_chain(chain)? else {
+            return Ok(None);
         };
-        let chain = with_stored_base(chain, Tag::Inline, &found);
+        let Some(found) = self.read_value(payload)? else {
+            return Ok(None);
+        };
+        let whole = with_stored_base(&whole, Tag::Inline, &found);
         drop(found);
-        match fold(&pages.operators, key, Base::Absent, &chain) {
+        match fold(&self.pages.operators, key, Base::Absent, &whole) {
             (Tag::Inline, value) => {
-                self.drop_value(payload);
+                lose(tag, chain, &mut |payload| self.drop_value(payload));
                 Ok(Some(value))
             }
             // An operator is missing, or panicked.
             _ => Ok(None),
         }
+    }
+
+    /// How many bytes of operands may stand over an off-tree value of some length.
+    fn chain_bytes_allowed(&self, length: u64) -> usize {
+        let segment_bytes = self.pages.disk.properties().segment_bytes as usize;
+        let most = (segment_bytes / 8).min(CHAIN_BYTES_MAX);
+        let share = usize::try_from(length / CHAIN_SHARE).unwrap_or(usize::MAX);
+        share.clamp(CHAIN_BYTES_MIN.min(most), most)
+    }
+
+    /// An off-tree value; `None` if it cannot be read: damage, or a codec that is missing, must not keep
+    /// all else from the disk.
+    fn read_value(&self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
+        let pages = self.pages;
+        let reader = ValueReader::new(pages.disk.clone(), pages.store, payload);
+        let read = reader.and_then(|reader| block_on(reader.read_all(usize::MAX)));
+        match read {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::CodecMissing) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A chain with all its operands; `None` if they cannot be read.
+    fn whole_chain<'c>(&self, chain: &'c [u8]) -> Result<Option<Cow<'c, [u8]>>> {
+        Ok(match older_operands(chain) {
+            None => Some(Cow::Borrowed(chain)),
+            Some(older) => self
+                .read_value(older)?
+                .map(|older| Cow::Owned(with_older_operands(chain, &older))),
+        })
+    }
+
+    /// Puts the operands of a chain that stays one into an off-tree value, when they have become many:
+    /// neither pages nor those who make them take any number.
+    fn shorten(
+        &mut self,
+        key: &[u8],
+        tag: Tag,
+        mut chain: Vec<u8>,
+    ) -> Result<(Tag, Cow<'static, [u8]>)> {
+        if tag != Tag::Merge {
+            return Ok((tag, Cow::Owned(chain)));
+        }
+        if let Some((Tag::Inline, value)) = stored_base(&chain)
+            && value.len() > self.pages.settings.inline_bytes_max as usize
+        {
+            let stored = self.store_value(value)?;
+            chain = with_stored_base(&chain, Tag::OffTree, &stored);
+        }
+        let older = older_operands(&chain);
+        let length = match older {
+            Some(older) => OffTree::from_payload(older).map_or(0, |older| older.length),
+            None => 0,
+        };
+        if own_operands(&chain).len() <= self.chain_bytes_allowed(length) {
+            return Ok((tag, Cow::Owned(chain)));
+        }
+        let Some(whole) = self.whole_chain(&chain)? else {
+            return Ok((tag, Cow::Owned(chain)));
+        };
+        // An operator may be known now that was not.
+        let (folded, whole) = fold(&self.pages.operators, key, Base::Absent, &whole);
+        let payload = match folded {
+            Tag::Merge => {
+                let stored = self.store_value(own_operands(&whole))?;
+                with_operands_elsewhere(&whole, &stored)
+            }
+            _ => whole,
+        };
+        if let Some(older) = older {
+            self.drop_value(older);
+        }
+        Ok((folded, Cow::Owned(payload)))
     }
 
     /// Writes a value that outgrew its leaf.

@@ -79,7 +79,7 @@ impl LostValue {
     }
 }
 
-/// The payload of the off-tree value that an operation or entry holds.
+/// The payload of the off-tree value that an operation or entry holds, or its operands go over.
 fn payload_in(tag: Tag, payload: &[u8]) -> Option<&[u8]> {
     match tag {
         Tag::OffTree => Some(payload),

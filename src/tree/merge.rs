@@ -169,8 +169,38 @@ pub(crate) enum Base<'a> {
     Stored(Tag, &'a [u8]),
 }
 
-/// Splits a chain into its base and the bytes of its operands.
-fn split(chain: &[u8]) -> Option<(Base<'_>, &[u8])> {
+/// Says that the oldest operands of a chain stand in an off-tree value.
+const LONG: u8 = 3;
+
+/// A chain taken apart.
+struct Parts<'c> {
+    /// The payload of the off-tree value that has the oldest operands.
+    older: Option<&'c [u8]>,
+    base: Base<'c>,
+    /// The bytes of the operands that are here.
+    operands: &'c [u8],
+}
+
+/// Takes a chain apart.
+fn split(chain: &[u8]) -> Option<Parts<'_>> {
+    let (older, chain) = match chain.split_first()? {
+        (&LONG, rest) => {
+            let (length, taken) = read_varint(rest)?;
+            let (older, rest) = rest[taken..].split_at_checked(usize::try_from(length).ok()?)?;
+            (Some(older), rest)
+        }
+        _ => (None, chain),
+    };
+    let (base, operands) = split_base(chain)?;
+    Some(Parts {
+        older,
+        base,
+        operands,
+    })
+}
+
+/// Splits a chain, none of whose operands are elsewhere, into its base and the bytes of its operands.
+fn split_base(chain: &[u8]) -> Option<(Base<'_>, &[u8])> {
     let (&base, rest) = chain.split_first()?;
     Some(match base {
         0 => (Base::Below, rest),
@@ -190,33 +220,86 @@ fn split(chain: &[u8]) -> Option<(Base<'_>, &[u8])> {
 
 /// The stored value under a chain, if it holds one.
 pub(crate) fn stored_base(chain: &[u8]) -> Option<(Tag, &[u8])> {
-    match split(chain)?.0 {
+    match split(chain)?.base {
         Base::Stored(tag, payload) => Some((tag, payload)),
         _ => None,
     }
 }
 
-/// A chain with another stored value under it.
-pub(crate) fn with_stored_base(chain: &[u8], tag: Tag, payload: &[u8]) -> Vec<u8> {
-    let Some((_, operands)) = split(chain) else {
+/// The payload of the off-tree value that has the oldest operands of a chain.
+pub(crate) fn older_operands(chain: &[u8]) -> Option<&[u8]> {
+    split(chain)?.older
+}
+
+/// A chain with its oldest operands, which stood elsewhere, in their place.
+pub(crate) fn with_older_operands(chain: &[u8], older: &[u8]) -> Vec<u8> {
+    let Some(parts) = split(chain) else {
         return chain.to_vec();
     };
-    let mut out = Vec::with_capacity(chain.len());
-    append_base(&mut out, tag, payload);
-    out.extend_from_slice(operands);
+    let mut out = Vec::with_capacity(chain.len() + older.len());
+    append_base(&mut out, parts.base);
+    out.extend_from_slice(older);
+    out.extend_from_slice(parts.operands);
     out
 }
 
-/// Whether a chain needs to know what stands below it.
+/// The bytes of the operands that are in a chain itself.
+pub(crate) fn own_operands(chain: &[u8]) -> &[u8] {
+    split(chain).map_or(&[], |parts| parts.operands)
+}
+
+/// A chain without operands of its own: all of them are in an off-tree value.
+pub(crate) fn with_operands_elsewhere(chain: &[u8], older: &[u8]) -> Vec<u8> {
+    let Some(parts) = split(chain) else {
+        return chain.to_vec();
+    };
+    let mut out = Vec::new();
+    append_older(&mut out, Some(older));
+    append_base(&mut out, parts.base);
+    out
+}
+
+/// The payloads of the off-tree values that a chain names.
+pub(crate) fn off_tree_in(chain: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let parts = split(chain);
+    let older = parts.as_ref().and_then(|parts| parts.older);
+    let base = parts.and_then(|parts| match parts.base {
+        Base::Stored(Tag::OffTree, payload) => Some(payload),
+        _ => None,
+    });
+    older.into_iter().chain(base)
+}
+
+/// A chain with another stored value under it.
+pub(crate) fn with_stored_base(chain: &[u8], tag: Tag, payload: &[u8]) -> Vec<u8> {
+    let Some(parts) = split(chain) else {
+        return chain.to_vec();
+    };
+    let mut out = Vec::with_capacity(chain.len());
+    append_older(&mut out, parts.older);
+    append_base(&mut out, Base::Stored(tag, payload));
+    out.extend_from_slice(parts.operands);
+    out
+}
+
+/// Whether a chain needs to know what stands below it. One with operands elsewhere knows that.
 pub(crate) fn needs_below(chain: &[u8]) -> bool {
     chain.first() == Some(&0)
 }
 
 /// Whether a chain is well-formed.
 pub(crate) fn is_well_formed(chain: &[u8]) -> bool {
-    let Some((_, mut rest)) = split(chain) else {
+    let Some(Parts {
+        operands: mut rest,
+        base,
+        older,
+    }) = split(chain)
+    else {
         return false;
     };
+    if older.is_some() && matches!(base, Base::Below) {
+        return false;
+    }
     while !rest.is_empty() {
         let Some((_, after)) = Operand::read(rest) else {
             return false;
@@ -256,29 +339,32 @@ pub(crate) fn fold(
     base: Base<'_>,
     chain: &[u8],
 ) -> (Tag, Vec<u8>) {
-    let Some((own_base, own_rest)) = split(chain) else {
+    let Some(own) = split(chain) else {
         return (Tag::Merge, chain.to_vec());
     };
     let mut pending = Vec::new();
-    let base = match (own_base, base) {
+    let mut elsewhere = own.older;
+    let base = match (own.base, base) {
         (Base::Below, Base::Stored(Tag::Merge, older)) => {
-            let Some((older_base, older_rest)) = split(older) else {
+            let Some(older) = split(older) else {
                 return (Tag::Merge, chain.to_vec());
             };
-            operands(older_rest, &mut pending);
-            older_base
+            operands(older.operands, &mut pending);
+            elsewhere = older.older;
+            older.base
         }
         (Base::Below, base) => base,
         (own, _) => own,
     };
-    operands(own_rest, &mut pending);
+    operands(own.operands, &mut pending);
 
     let mut pending = pending.into_iter().peekable();
     let mut value: Option<Vec<u8>> = match base {
         Base::Stored(Tag::Inline, value) => Some(value.to_vec()),
         _ => None,
     };
-    let foldable = matches!(base, Base::Absent | Base::Stored(Tag::Inline, _));
+    let foldable =
+        elsewhere.is_none() && matches!(base, Base::Absent | Base::Stored(Tag::Inline, _));
     while foldable && let Some(operand) = pending.peek() {
         let merged = operators
             .find(operand)
@@ -287,15 +373,14 @@ pub(crate) fn fold(
         value = Some(merged);
         pending.next();
     }
-    if let (Some(value), None) = (&mut value, pending.peek()) {
+    if let (Some(value), None, None) = (&mut value, pending.peek(), elsewhere) {
         return (Tag::Inline, std::mem::take(value));
     }
     let mut out = Vec::new();
-    match (&value, base) {
-        (Some(value), _) => append_base(&mut out, Tag::Inline, value),
-        (None, Base::Below) => out.push(0),
-        (None, Base::Absent) => out.push(1),
-        (None, Base::Stored(tag, payload)) => append_base(&mut out, tag, payload),
+    append_older(&mut out, elsewhere);
+    match &value {
+        Some(value) => append_base(&mut out, Base::Stored(Tag::Inline, value)),
+        None => append_base(&mut out, base),
     }
     // Neighbours of the same operator become one operand.
     while let Some(operand) = pending.next() {
@@ -318,15 +403,30 @@ pub(crate) fn fold(
     (Tag::Merge, out)
 }
 
-fn append_base(out: &mut Vec<u8>, tag: Tag, payload: &[u8]) {
-    out.push(2);
-    out.push(tag as u8);
-    put_varint(out, payload.len() as u64);
-    out.extend_from_slice(payload);
+fn append_base(out: &mut Vec<u8>, base: Base<'_>) {
+    match base {
+        Base::Below => out.push(0),
+        Base::Absent => out.push(1),
+        Base::Stored(tag, payload) => {
+            out.push(2);
+            out.push(tag as u8);
+            put_varint(out, payload.len() as u64);
+            out.extend_from_slice(payload);
+        }
+    }
+}
+
+fn append_older(out: &mut Vec<u8>, older: Option<&[u8]>) {
+    if let Some(payload) = older {
+        out.push(LONG);
+        put_varint(out, payload.len() as u64);
+        out.extend_from_slice(payload);
+    }
 }
 
 /// The value of a chain whose base is known, for a reader: folding must succeed. A base that is
-/// stored elsewhere is given by the caller as an inline value. Panics of operators are the caller's.
+/// stored elsewhere is given by the caller as an inline value, and operands that are, in the chain.
+/// Panics of operators are the caller's.
 pub(crate) fn resolve(
     operators: &Operators,
     key: &[u8],
@@ -334,7 +434,7 @@ pub(crate) fn resolve(
     chain: &[u8],
 ) -> Result<Vec<u8>> {
     let malformed = || Error::corrupt("a chain of merge operands is malformed");
-    let (own_base, rest) = split(chain).ok_or_else(malformed)?;
+    let (own_base, rest) = split_base(chain).ok_or_else(malformed)?;
     let mut value = match own_base {
         Base::Stored(Tag::Inline, value) => Some(value.to_vec()),
         Base::Absent => None,
@@ -413,6 +513,41 @@ mod tests {
             };
             assert_eq!(value, b"0123", "mask {mask}");
         }
+    }
+
+    #[test]
+    fn operands_that_are_elsewhere_stay_the_oldest_whatever_is_folded_over_them() {
+        let operators = known();
+        let one = |operand: &[u8]| operators.chain_of("append", operand).unwrap();
+        let target = Base::Stored(Tag::Reference, b"target");
+        let (tag, chain) = fold(&operators, b"k", target, &one(b"1"));
+        assert_eq!(tag, Tag::Merge);
+        let older = own_operands(&chain).to_vec();
+        let chain = with_operands_elsewhere(&chain, b"payload");
+        let (tag, chain) = fold(&operators, b"k", Base::Stored(tag, &chain), &one(b"2"));
+        assert_eq!(
+            (tag, older_operands(&chain)),
+            (Tag::Merge, Some(&b"payload"[..]))
+        );
+        assert_eq!(stored_base(&chain), Some((Tag::Reference, &b"target"[..])));
+        assert!(is_well_formed(&chain) && !needs_below(&chain));
+        assert_eq!(off_tree_in(&chain).collect::<Vec<_>>(), [b"payload"]);
+        let whole = with_older_operands(&chain, &older);
+        let value = resolve(&operators, b"k", Some(b"0"), &whole).unwrap();
+        assert_eq!(value, b"012");
+        // Without them nobody guesses.
+        assert!(resolve(&operators, b"k", Some(b"0"), &chain).is_err());
+        let based = with_stored_base(&chain, Tag::Inline, b"5");
+        let (tag, based) = fold(
+            &operators,
+            b"k",
+            Base::Stored(Tag::Merge, &based),
+            &one(b"3"),
+        );
+        assert_eq!(tag, Tag::Merge, "what is elsewhere comes first");
+        let whole = with_older_operands(&based, &older);
+        let (tag, value) = fold(&operators, b"k", Base::Absent, &whole);
+        assert_eq!((tag, &value[..]), (Tag::Inline, &b"5123"[..]));
     }
 
     #[test]

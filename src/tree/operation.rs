@@ -177,15 +177,11 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Hands over the payload of an off-tree value that an operation or entry holds.
+/// Hands over the payloads of the off-tree values that an operation or entry holds.
 pub(crate) fn lose(tag: Tag, payload: &[u8], lost: &mut dyn FnMut(&[u8])) {
     match tag {
         Tag::OffTree => lost(payload),
-        Tag::Merge => {
-            if let Some((Tag::OffTree, payload)) = super::merge::stored_base(payload) {
-                lost(payload);
-            }
-        }
+        Tag::Merge => super::merge::off_tree_in(payload).for_each(lost),
         _ => {}
     }
 }
