@@ -129,7 +129,8 @@ fn values_of_all_sizes_that_come_and_go_leave_little_behind() {
     settle(&store);
     store.compact().wait().unwrap();
     let needed = bytes([&live].into_iter());
-    let ratio = std::fs::metadata(&path).unwrap().len() as f64 / needed as f64;
+    // Holes are given back, too, where a value of many mebibytes keeps the file from being cut.
+    let ratio = disk_bytes(&path) as f64 / needed as f64;
     assert!(ratio < 1.15, "{ratio} times what is live after compaction");
     let mut findings = Vec::new();
     let summary = store.verify(|event| {

@@ -63,6 +63,9 @@ pub struct Compaction {
     pub bytes_released: u64,
 }
 
+/// How many checkpoints in a row are made for what was dropped to be free.
+const SETTLING_MAX: usize = 64;
+
 /// While it lives, extents are allocated for compactness.
 struct Compacting {
     core: Arc<Core>,
@@ -228,15 +231,19 @@ impl Core {
     }
 
     /// Checkpoints until no root keeps what was dropped from being used again. More than once where
-    /// a root lists what it was the last to reach, or where others keep something.
+    /// a root lists what it was the last to reach, where names were deleted, whose versions are taken apart
+    /// step by step, or where others keep something.
     async fn settle_space(self: &Arc<Self>, state: &mut Maintaining) -> Result<()> {
-        for _ in 0..2 {
+        let mut before = u64::MAX;
+        for _ in 0..SETTLING_MAX {
             self.free_all(state).await?;
             self.checkpoint_anyway(state, Pace::Hurried, false).await?;
             self.free_all(state).await?;
-            if self.pages.space.statistics().dropped_bytes == 0 {
+            let dropped = self.pages.space.statistics().dropped_bytes;
+            if (dropped == 0 || dropped >= before) && !self.kept_is_due() {
                 break;
             }
+            before = dropped;
         }
         Ok(())
     }
