@@ -149,7 +149,7 @@ mod tests {
             let looked = std::cell::Cell::new(0);
             let look = |number: &mut u32| {
                 looked.set(looked.get() + 1);
-                (*number % 2 == 0).then_some(*number)
+                number.is_multiple_of(2).then_some(*number)
             };
             let operation = Operation::new(LookFirst::new(number, look, third));
             assert_eq!(operation.wait(), number);
