@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures::future::LocalBoxFuture;
 use thunderhead::{Durability, ErrorKind, LockMode, Maintenance, Options, Result, Store};
 
 struct Count(AtomicU64);
@@ -41,9 +42,7 @@ fn polled_at_most(polls: usize, future: impl Future) -> bool {
 
 /// Polls several futures in turn, each so many times at most, and drops them then; gives what those
 /// gave that ended.
-fn polled_in_turn<T>(
-    futures: Vec<(usize, Pin<Box<dyn Future<Output = T> + '_>>)>,
-) -> Vec<Option<T>> {
+fn polled_in_turn<T>(futures: Vec<(usize, LocalBoxFuture<'_, T>)>) -> Vec<Option<T>> {
     let count = Arc::new(Count(AtomicU64::new(0)));
     let waker = Waker::from(Arc::clone(&count));
     let mut context = Context::from_waker(&waker);
@@ -253,7 +252,7 @@ fn commits_of_contending_transactions_that_nobody_waits_for_are_whole_or_absent(
         let store = options.create(&path).unwrap();
         let mut expected = Vec::new();
         for round in 0..24u8 {
-            let mut commits: Vec<(usize, Pin<Box<dyn Future<Output = Result<_>>>>)> = Vec::new();
+            let mut commits: Vec<(usize, LocalBoxFuture<'_, Result<_>>)> = Vec::new();
             for number in 0..6u8 {
                 let mut transaction = store.begin().wait().unwrap();
                 transaction.set_durability(durabilities[usize::from(round + number) % 3]);

@@ -18,6 +18,8 @@ use crate::script::{Beside, Inside, Modify, Read, Step, Write};
 type Span = (Bound<Vec<u8>>, Bound<Vec<u8>>);
 
 /// What is seen of the entries that were asked for.
+/// How what was seen is told.
+type Shown = fn(&[(&Vec<u8>, &Vec<u8>)]) -> String;
 type See = Box<dyn Fn(&[(&Vec<u8>, &Vec<u8>)]) -> String>;
 
 /// What an open transaction did.
@@ -135,11 +137,7 @@ fn last(map: &Map) -> Span {
 }
 
 /// What a read asks for in a state, at most, and what it sees of that for certain.
-fn asked(
-    setup: &Setup,
-    map: &Map,
-    read: &Read,
-) -> (Vec<Span>, fn(&[(&Vec<u8>, &Vec<u8>)]) -> String) {
+fn asked(setup: &Setup, map: &Map, read: &Read) -> (Vec<Span>, Shown) {
     let key = |number: &usize| point(&setup.keys[*number]);
     let span = |low: &Bound<usize>, high: &Bound<usize>| {
         let own = |bound: &Bound<usize>| bound.map(|number| setup.keys[number].clone());
