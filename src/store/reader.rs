@@ -437,7 +437,10 @@ impl Reader {
             let base = self.base.clone();
             let mut range = Range::new(over, Bound::Included(from), high, base, None);
             for _ in 0..skip {
-                range.next_key_with(|_| ()).await?;
+                // There may be far fewer.
+                if range.next_key_with(|_| ()).await?.is_none() {
+                    break;
+                }
             }
             entry = range.next_entry().await?;
         }

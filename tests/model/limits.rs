@@ -86,6 +86,24 @@ fn arguments_beyond_the_limits_are_refused_and_change_nothing() {
 }
 
 #[test]
+fn ranks_beyond_all_entries_have_none() {
+    let store = store();
+    for key in ["a", "b", "c"] {
+        assert!(store.nth(u64::MAX).wait().unwrap().is_none());
+        store.put(key, key).wait().unwrap();
+    }
+    for flushed in [false, true] {
+        if flushed {
+            store.checkpoint().wait().unwrap();
+        }
+        assert_eq!(store.nth(2).wait().unwrap().unwrap().0, b"c");
+        for rank in [3, 4, u64::MAX] {
+            assert!(store.nth(rank).wait().unwrap().is_none());
+        }
+    }
+}
+
+#[test]
 fn reversed_ranges_are_empty() {
     let store = store();
     for key in ["a", "b", "c"] {
