@@ -71,6 +71,22 @@ fn every_call_can_be_awaited() {
         assert_eq!(waited.len(), 90);
         assert_eq!(snapshot.len().await.unwrap(), 89);
         drop(snapshot);
+        let snapshots = store.snapshots();
+        snapshots.save("one").await.unwrap();
+        snapshots.save_with("two", "bytes").await.unwrap();
+        snapshots.rename("one", "three").await.unwrap();
+        assert!(snapshots.get("one").await.unwrap().is_none());
+        let opened = snapshots.open("three").await.unwrap();
+        assert_eq!(opened.len().await.unwrap(), 90);
+        let by_name: Vec<_> = snapshots.list().try_collect().await.unwrap();
+        let by_time: Vec<_> = snapshots.by_time(..).try_collect().await.unwrap();
+        assert_eq!(by_name[0].name, b"three");
+        assert_eq!((&by_name[0], &by_name[1]), (&by_time[0], &by_time[1]));
+        assert!(snapshots.delete("two").await.unwrap());
+        assert_eq!(snapshots.delete_range(..).await.unwrap(), 1);
+        assert_eq!(snapshots.retain(|_| false).await.unwrap(), 0);
+        assert!(snapshots.is_empty().await.unwrap());
+        drop(snapshots);
         store.close().await.unwrap();
     });
 }
