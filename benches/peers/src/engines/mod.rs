@@ -26,7 +26,9 @@ mod sled;
 mod sqlite;
 mod thunderhead;
 
-pub use interface::{Both, Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer};
+pub use interface::{
+    Both, Direction, Engine, Kind, Lend, Reader, Result, Safety, Settings, Writer,
+};
 
 /// Those that were built, in the order of the columns.
 pub fn built() -> Vec<Kind> {

@@ -58,7 +58,13 @@ impl Account {
     }
 }
 
-fn bank(session: &mut Session, phase: &str, begin: u64, accounts: u64, transfers: u64) -> Result<()> {
+fn bank(
+    session: &mut Session,
+    phase: &str,
+    begin: u64,
+    accounts: u64,
+    transfers: u64,
+) -> Result<()> {
     let full = Account {
         balance: BALANCE,
         transfers: 0,
