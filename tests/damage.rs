@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use thunderhead::disk::{FileDisk, FileDiskOptions, SimulatedMachine};
 use thunderhead::format::Settings;
-use thunderhead::{ErrorKind, Maintenance, Options, Result, Store};
+use thunderhead::{ErrorKind, Maintenance, Options, Result, Snapshot, Store};
 
 use append::Append;
 
@@ -47,6 +47,9 @@ fn options() -> Options {
         .maintenance(Maintenance::Caller)
         .merge_operator(Append)
 }
+
+/// Names of snapshots: one in the system tree, one in the log unless the store is closed.
+const NAMES: [&str; 2] = ["a first name", "and one more"];
 
 /// A store with a bit of everything, and what it held before and after its last commit.
 struct Sample {
@@ -84,7 +87,17 @@ fn sample(close: bool) -> Sample {
     // Values made of others: one in the tree, and one, over its base, pending.
     change_part(&store, &mut map, "larger");
     while store.maintain().wait().unwrap() {}
+    store
+        .snapshots()
+        .save_with(NAMES[0], NAMES[0])
+        .wait()
+        .unwrap();
     store.checkpoint().wait().unwrap();
+    store
+        .snapshots()
+        .save_with(NAMES[1], NAMES[1])
+        .wait()
+        .unwrap();
     change_part(&store, &mut map, "larger");
     store.merge("key/03", "append", "!").wait().unwrap();
     map.get_mut(&b"key/03"[..]).unwrap().push(b'!');
@@ -125,6 +138,19 @@ fn open(machine: &SimulatedMachine, write: bool) -> Result<Store> {
     options.open_disk(FileDisk::open_on(machine, &files)?)
 }
 
+/// Reads what a name keeps: values that were overwritten or deleted since.
+fn read_kept(snapshot: &Snapshot) -> Result<()> {
+    for number in 0..60u8 {
+        let found = snapshot
+            .get(format!("key/{:02}", u32::from(number) * 7 % 60))
+            .wait()?;
+        let expected = vec![number + 1; [3, 0, 40, 64][usize::from(number) % 4]];
+        assert_eq!(found.as_deref(), Some(&expected[..]), "what a name keeps");
+    }
+    assert_eq!(snapshot.len().wait()?, 62);
+    Ok(())
+}
+
 /// Reads all there is, in every way; errors are fine if they say that something is damaged.
 fn read_all(store: &Store, content: &Map) -> Result<(), String> {
     fn damage(error: &thunderhead::Error) -> Result<(), String> {
@@ -144,6 +170,30 @@ fn read_all(store: &Store, content: &Map) -> Result<(), String> {
         Ok(None) => {}
         Ok(found) => return Err(format!("a key that is not there is {found:?}")),
         Err(error) => damage(&error)?,
+    }
+    let mut names = Vec::new();
+    for info in store.snapshots().list() {
+        match info {
+            Ok(info) => names.push((info.name, info.bytes)),
+            Err(error) => damage(&error)?,
+        }
+    }
+    for (name, bytes) in &names {
+        if name != bytes || !NAMES.iter().any(|known| known.as_bytes() == *name) {
+            return Err(format!("a name {name:?} with {bytes:?}"));
+        }
+    }
+    for name in NAMES {
+        match store.snapshots().get(name).wait() {
+            Ok(Some(info)) if info.bytes == name.as_bytes() => {
+                match store.snapshots().open(name).wait() {
+                    Ok(snapshot) => read_kept(&snapshot).or_else(|error| damage(&error))?,
+                    Err(error) => damage(&error)?,
+                }
+            }
+            Ok(found) => return Err(format!("the name {name:?} is {found:?}")),
+            Err(error) => damage(&error)?,
+        }
     }
     for backward in [false, true] {
         let mut range = store.iter();

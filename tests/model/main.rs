@@ -6,6 +6,7 @@
 //! * `diffs`: what differs between versions.
 //! * `cursors`: seeking, stepping and editing.
 //! * `limits`: arguments beyond what is possible, and ends of ranges that meet failures.
+//! * `names`: snapshots that are kept.
 //! * `references`: keys that stand for others.
 //! * `threads`: executors, and readers beside writers.
 //!
@@ -17,6 +18,7 @@ mod concurrent;
 mod cursors;
 mod diffs;
 mod limits;
+mod names;
 mod references;
 mod run;
 mod script;

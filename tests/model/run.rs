@@ -7,12 +7,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use thunderhead::disk::{AssertingDisk, FileDiskOptions, Ledger, MemoryDisk};
-use thunderhead::{MergeOperator, Options, Snapshot, Store, Transaction};
+use thunderhead::format::SequenceNumber;
+use thunderhead::{ErrorKind, MergeOperator, Options, Snapshot, Store, Transaction};
 
 use crate::append::Append;
 use crate::concurrent::Besides;
 use crate::cursors::{check_cursor, edit_at_cursor};
 use crate::diffs::check_diff;
+use crate::names::{self, Names, Saved, name_of};
 use crate::script::{Content, Inside, Modify, Read, Step, Write};
 
 pub type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -673,6 +675,7 @@ fn step(
     map: &mut Map,
     snapshots: &mut Vec<(Snapshot, Map)>,
     besides: &mut Besides,
+    names: &mut Names,
     step: &Step,
 ) -> Outcome {
     let root = store.as_ref().ok_or("the store is open")?;
@@ -691,6 +694,7 @@ fn step(
             writes,
             durability,
             commit,
+            save,
         } => {
             let mut batch = root.batch();
             batch.set_durability(*durability);
@@ -700,10 +704,16 @@ fn step(
             }
             drop(narrow);
             open.check(setup, map, &Read::Len)?;
+            if let Some(name) = save {
+                batch.save_snapshot(name_of(*name), "").map_err(told)?;
+            }
             if *commit {
-                let sequence = batch.commit().wait().map_err(told)?;
+                let Some(sequence) = committed(batch.commit().wait(), names, *save)? else {
+                    return Ok(());
+                };
                 same(open.sequence(), sequence)?;
                 writes.iter().for_each(|write| apply(map, setup, write));
+                saved(names, *save, map, sequence);
             }
             Ok(())
         }
@@ -711,6 +721,7 @@ fn step(
             inside,
             durability,
             commit,
+            save,
         } => {
             let mut whole = root.begin().wait().map_err(told)?;
             whole.set_durability(*durability);
@@ -722,15 +733,24 @@ fn step(
             transaction.check_all(&own)?;
             drop(transaction);
             open.check(setup, map, &Read::Len)?;
+            if let Some(name) = save {
+                whole.save_snapshot(name_of(*name), "").map_err(told)?;
+            }
             if *commit {
-                let sequence = whole.commit().wait().map_err(told)?;
+                let Some(sequence) = committed(whole.commit().wait(), names, *save)? else {
+                    return Ok(());
+                };
                 same(open.sequence(), sequence)?;
                 *map = own;
+                saved(names, *save, map, sequence);
             }
             Ok(())
         }
         Step::Read(read) => open.check(setup, map, read),
         Step::Beside(beside) => besides.step(setup, root, map, beside),
+        Step::Name(name, durability) => {
+            names::step(setup, &open.with_durability(*durability), map, names, name)
+        }
         Step::Snapshot => {
             if snapshots.len() < 6 {
                 snapshots.push((open.snapshot(), map.clone()));
@@ -762,6 +782,7 @@ fn step(
         }
         Step::CompareAll => {
             setup.check_neighbours(root)?;
+            names::compare_all(open, names)?;
             open.check_all(map)
         }
         Step::Sync => open.sync().wait().map(drop).map_err(told),
@@ -801,6 +822,35 @@ fn step(
     }
 }
 
+/// What a commit gives that may save a snapshot. `None`: it was refused, as it should be.
+fn committed(
+    result: thunderhead::Result<SequenceNumber>,
+    names: &Names,
+    save: Option<usize>,
+) -> Outcome<Option<SequenceNumber>> {
+    let is_there = save.is_some_and(|name| names.contains_key(&name_of(name)));
+    match result {
+        Ok(_) if is_there => Err("a name was given twice".into()),
+        Err(error) if is_there => {
+            same(error.kind(), ErrorKind::AlreadyExists)?;
+            Ok(None)
+        }
+        result => result.map(Some).map_err(told),
+    }
+}
+
+fn saved(names: &mut Names, save: Option<usize>, map: &Map, sequence: SequenceNumber) {
+    let name = save.map(name_of);
+    names.extend(name.map(|name| {
+        let saved = Saved {
+            map: map.clone(),
+            sequence,
+            bytes: Vec::new(),
+        };
+        (name, saved)
+    }));
+}
+
 /// Runs a script; an error names the step that went wrong. A panic is an error.
 pub fn run(setup: &Setup, script: &[Step]) -> Outcome {
     let mut at = 0;
@@ -811,6 +861,7 @@ pub fn run(setup: &Setup, script: &[Step]) -> Outcome {
             root.put(key, "a neighbour").wait().map_err(told)?;
         }
         let (mut map, mut snapshots) = (Map::new(), Vec::new());
+        let mut names = Names::new();
         let mut besides = Besides::default();
         let ends = [Step::CompareAll, Step::Close];
         let ends = ends.iter().chain(&ends);
@@ -823,6 +874,7 @@ pub fn run(setup: &Setup, script: &[Step]) -> Outcome {
                 &mut map,
                 &mut snapshots,
                 &mut besides,
+                &mut names,
                 now,
             )?;
             besides.note(setup, now, &before, &map);

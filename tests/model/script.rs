@@ -16,12 +16,15 @@ pub enum Step {
         writes: Vec<Write>,
         durability: Durability,
         commit: bool,
+        save: Option<usize>,
     },
     Transaction {
         inside: Vec<Inside>,
         durability: Durability,
         commit: bool,
+        save: Option<usize>,
     },
+    Name(NameStep, Durability),
     Read(Read),
     /// Of one of several transactions that stay open.
     Beside(Beside),
@@ -49,6 +52,21 @@ pub enum Beside {
     Within(usize, Inside),
     Commit(usize, Durability),
     Drop(usize),
+}
+
+/// What is done to names of snapshots, which go by their numbers.
+#[derive(Clone, Debug)]
+pub enum NameStep {
+    Save(usize, u8),
+    Rename(usize, usize),
+    Delete(usize),
+    DeleteRange(usize, usize),
+    /// To what the first keeps; what there is gets the second.
+    Restore(usize, usize),
+    Read(usize, Read),
+    /// What differs between a name and the newest version, and the other way round.
+    Diff(usize, Vec<bool>),
+    Compare,
 }
 
 #[derive(Clone, Debug)]
@@ -198,7 +216,7 @@ impl Shape {
         let reads = random.u32(1..6);
         let ranges = random.u32(..3);
         (0..self.steps)
-            .map(|_| match random.u32(..100) {
+            .map(|_| match random.u32(..110) {
                 _ if self.beside > 0 && random.usize(..self.beside) == 0 => {
                     Step::Beside(self.beside(random, ranges))
                 }
@@ -210,6 +228,7 @@ impl Shape {
                         .collect(),
                     durability: durability(random),
                     commit: random.u8(..4) > 0,
+                    save: save(random),
                 },
                 45..=54 => Step::Transaction {
                     inside: (0..random.usize(..12))
@@ -217,7 +236,9 @@ impl Shape {
                         .collect(),
                     durability: durability(random),
                     commit: random.u8(..4) > 0,
+                    save: save(random),
                 },
+                100.. => Step::Name(self.naming(random), durability(random)),
                 55..=74 if random.u32(..6) < reads => Step::Read(self.read(random)),
                 55..=74 => Step::Maintain,
                 75..=77 => Step::Snapshot,
@@ -270,6 +291,23 @@ impl Shape {
             // One thing or another that is worth being validated.
             7..=9 => Beside::Within(random.usize(..), Inside::Read(self.read(random))),
             _ => Beside::Within(random.usize(..), self.inside(random, ranges)),
+        }
+    }
+
+    fn naming(&self, random: &mut Rng) -> NameStep {
+        let name = |random: &mut Rng| random.usize(..9);
+        match random.u8(..16) {
+            0..=6 => NameStep::Save(name(random), random.u8(..)),
+            7 => NameStep::Rename(name(random), name(random)),
+            8..=10 => NameStep::Delete(name(random)),
+            11 if random.bool() => NameStep::DeleteRange(name(random), name(random)),
+            12 => NameStep::Compare,
+            13 if random.bool() => NameStep::Restore(name(random), name(random)),
+            13 | 14 => {
+                let ends = (0..random.usize(..20)).map(|_| random.bool()).collect();
+                NameStep::Diff(name(random), ends)
+            }
+            _ => NameStep::Read(name(random), self.read(random)),
         }
     }
 
@@ -432,6 +470,11 @@ impl Shape {
             _ => Read::Nth(random.u64(..self.keys.len() as u64 + 1)),
         }
     }
+}
+
+/// A name under which a commit saves what it makes of the store.
+fn save(random: &mut Rng) -> Option<usize> {
+    (random.u8(..6) == 0).then(|| random.usize(..9))
 }
 
 fn durability(random: &mut Rng) -> Durability {

@@ -80,11 +80,11 @@ fn check_after(world: &mut World, random: &mut Rng) {
     world.machine.clear_faults();
     let shape = world.shape.clone();
     if let Some(store) = &world.store {
-        let newest = world.model.newest();
+        let newest = world.model.newest_commit().clone();
         assert_eq!(store.sequence().0, world.model.last());
         // A failed sync may have cost what it was to cover, and reading that is an error then.
         match contents(store) {
-            Ok(_) => drop(check_store(store, &[newest])),
+            Ok(_) => drop(check_store(store, &world.model, &[newest])),
             Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}"),
         }
     }

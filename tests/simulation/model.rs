@@ -7,6 +7,74 @@ use thunderhead::Durability;
 
 pub type State = BTreeMap<Vec<u8>, Arc<[u8]>>;
 
+/// Snapshots that have names: the sequence of each, and the bytes that were saved with it.
+pub type Names = BTreeMap<Vec<u8>, (u64, Vec<u8>)>;
+
+/// What a commit leaves behind.
+#[derive(Clone, Default, PartialEq, Debug)]
+pub struct Commit {
+    pub entries: State,
+    pub names: Names,
+}
+
+/// What a commit does to names.
+#[derive(Clone, Debug)]
+pub enum Naming {
+    /// The store as the commit makes it, and the length of the bytes.
+    Save(Vec<u8>, usize),
+    Rename(Vec<u8>, Vec<u8>),
+    Delete(Vec<u8>),
+}
+
+impl Naming {
+    /// Whether it can be done; else it is an error, or nothing happens.
+    pub fn is_possible(&self, names: &Names) -> bool {
+        match self {
+            Self::Save(name, _) => !names.contains_key(name),
+            Self::Rename(old, new) => names.contains_key(old) && !names.contains_key(new),
+            Self::Delete(name) => names.contains_key(name),
+        }
+    }
+
+    /// What it does as a part of the commit with a sequence.
+    fn apply(&self, names: &mut Names, sequence: u64) {
+        match self {
+            Self::Save(name, length) => {
+                let bytes = value(*length, name.len() as u8);
+                names.insert(name.clone(), (sequence, bytes));
+            }
+            Self::Rename(old, new) => {
+                let renamed = names.remove(old);
+                names.extend(renamed.map(|named| (new.clone(), named)));
+            }
+            Self::Delete(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+/// A commit that was tried, and what it does to names once it has a sequence.
+#[derive(Clone)]
+struct Tried {
+    entries: State,
+    names: Names,
+    naming: Option<Naming>,
+}
+
+impl Tried {
+    fn commit(&self, sequence: u64) -> Commit {
+        let mut names = self.names.clone();
+        if let Some(naming) = &self.naming {
+            naming.apply(&mut names, sequence);
+        }
+        Commit {
+            entries: self.entries.clone(),
+            names,
+        }
+    }
+}
+
 /// One operation of a commit.
 #[derive(Clone, Debug)]
 pub enum Operation {
@@ -71,11 +139,11 @@ pub fn followed<'s>(state: &'s State, key: &[u8]) -> Option<&'s [u8]> {
 #[derive(Clone)]
 pub struct Model {
     /// The state after each commit; the first is the empty store's.
-    states: Vec<State>,
+    states: Vec<Commit>,
     /// Commits that were tried after the last one that succeeded, each of which could be the next.
-    tried: Vec<State>,
+    tried: Vec<Tried>,
     /// What several commits that were tried together may have come to: how many, and the state.
-    together: Vec<(u64, State)>,
+    together: Vec<(u64, Commit)>,
     /// Compaction may have made commits of nothing after the last one.
     idle: bool,
     /// What survives the loss of power, and the death of the process.
@@ -86,7 +154,7 @@ pub struct Model {
 impl Default for Model {
     fn default() -> Self {
         Self {
-            states: vec![State::new()],
+            states: vec![Commit::default()],
             tried: Vec::new(),
             together: Vec::new(),
             idle: false,
@@ -102,21 +170,50 @@ impl Model {
         self.states.len() as u64 - 1
     }
 
-    pub fn newest(&self) -> &State {
+    pub fn newest_commit(&self) -> &Commit {
         self.states.last().expect("never empty")
     }
 
+    pub fn newest(&self) -> &State {
+        &self.newest_commit().entries
+    }
+
+    pub fn names(&self) -> &Names {
+        &self.newest_commit().names
+    }
+
     pub fn state(&self, sequence: u64) -> &State {
-        &self.states[sequence as usize]
+        &self.states[sequence as usize].entries
     }
 
     /// A commit is about to be tried.
     pub fn begin(&mut self, operations: &[Operation]) {
-        let mut state = self.newest().clone();
+        self.begin_naming(operations, None);
+    }
+
+    /// A commit is about to be tried that does something to names, too.
+    pub fn begin_naming(&mut self, operations: &[Operation], naming: Option<Naming>) {
+        let mut entries = self.newest().clone();
         operations
             .iter()
-            .for_each(|operation| apply(&mut state, operation));
-        self.tried.push(state);
+            .for_each(|operation| apply(&mut entries, operation));
+        self.tried.push(Tried {
+            entries,
+            names: self.names().clone(),
+            naming,
+        });
+    }
+
+    /// The store is about to become equal to what a name keeps; what there is gets another name.
+    pub fn begin_restore(&mut self, name: &[u8], before: &[u8]) {
+        let mut names = self.names().clone();
+        let (sequence, _) = names[name];
+        names.insert(before.to_vec(), (self.last(), Vec::new()));
+        self.tried.push(Tried {
+            entries: self.state(sequence).clone(),
+            names,
+            naming: None,
+        });
     }
 
     /// The commit that was tried last was refused.
@@ -126,14 +223,14 @@ impl Model {
 
     /// Some commits were tried together, in this order, and any of them may be there.
     pub fn doubt_together(&mut self, commits: &[Vec<Operation>]) {
-        let mut together = vec![(0, self.newest().clone())];
+        let mut together = vec![(0, self.newest_commit().clone())];
         for operations in commits {
             for at in 0..together.len() {
-                let (count, mut state) = together[at].clone();
+                let (count, mut commit) = together[at].clone();
                 operations
                     .iter()
-                    .for_each(|operation| apply(&mut state, operation));
-                together.push((count + 1, state));
+                    .for_each(|operation| apply(&mut commit.entries, operation));
+                together.push((count + 1, commit));
             }
         }
         self.together = together;
@@ -141,14 +238,14 @@ impl Model {
 
     /// The commit that was tried last was acknowledged.
     pub fn acknowledge(&mut self, sequence: u64, durability: Durability) {
-        let state = self.tried.pop().expect("a commit was tried");
+        let tried = self.tried.pop().expect("a commit was tried");
         self.tried.clear();
         self.together.clear();
         if self.idle {
             self.pass(sequence - 1);
             self.idle = false;
         }
-        self.states.push(state);
+        self.states.push(tried.commit(sequence));
         assert_eq!(sequence, self.last(), "the sequence of a commit");
         match durability {
             Durability::Immediate => self.synced(),
@@ -176,7 +273,7 @@ impl Model {
             "commits that nobody made"
         );
         while self.last() < sequence {
-            let state = self.newest().clone();
+            let state = self.newest_commit().clone();
             self.states.push(state);
         }
     }
@@ -187,28 +284,33 @@ impl Model {
     }
 
     /// What a store may hold that recovered through a sequence.
-    pub fn candidates(&self, sequence: u64, least: u64) -> Vec<&State> {
+    pub fn candidates(&self, sequence: u64, least: u64) -> Vec<Commit> {
         assert!(
             sequence >= least,
             "commit {least} was safe, but only {sequence} are there"
         );
         if sequence <= self.last() {
-            return vec![self.state(sequence)];
+            return vec![self.states[sequence as usize].clone()];
         }
         if self.idle {
-            return self.tried.iter().chain([self.newest()]).collect();
+            let newest = self.newest_commit().clone();
+            return self.tried_with(sequence).chain([newest]).collect();
         }
         let more = sequence - self.last();
         let together = self.together.iter().filter(|(count, _)| *count == more);
-        let together = together.map(|(_, state)| state);
-        let tried = self.tried.iter().filter(|_| more == 1);
-        let candidates: Vec<&State> = tried.chain(together).collect();
+        let together = together.map(|(_, commit)| commit.clone());
+        let tried = self.tried_with(sequence).filter(|_| more == 1);
+        let candidates: Vec<Commit> = tried.chain(together).collect();
         assert!(!candidates.is_empty(), "commits that nobody made");
         candidates
     }
 
+    fn tried_with(&self, sequence: u64) -> impl Iterator<Item = Commit> {
+        self.tried.iter().map(move |tried| tried.commit(sequence))
+    }
+
     /// A store recovered with this: all after it never was, and this is durable.
-    pub fn recovered(&mut self, sequence: u64, state: State) {
+    pub fn recovered(&mut self, sequence: u64, state: Commit) {
         // Of several that were tried together, those before the last are not known.
         while self.last() + 1 < sequence {
             self.states.push(state.clone());

@@ -3,13 +3,19 @@
 use fastrand::Rng;
 use thunderhead::Durability;
 
-use super::model::Operation;
+use super::model::{Naming, Operation};
 
 #[derive(Clone, Debug)]
 pub enum Step {
     /// One operation as a commit of its own.
     Single(Operation, Durability),
     Transaction(Vec<Operation>, Durability),
+    /// Names of snapshots, as a commit of their own.
+    Name(Naming, Durability),
+    /// A transaction that saves what it makes of the store under a name.
+    Saving(Vec<Operation>, Vec<u8>, Durability),
+    /// Goes back to what a name keeps, and gives what there is another one.
+    Restore(Vec<u8>, Vec<u8>),
     /// A transaction that is dropped.
     Abandoned(Vec<Operation>),
     /// Writes into one of several batches that stay open across other steps.
@@ -195,6 +201,24 @@ fn length(random: &mut Rng, taste: &Taste) -> usize {
     length.min(taste.value_bytes)
 }
 
+/// How many names there are.
+const NAMES: u32 = 7;
+
+fn name(random: &mut Rng) -> Vec<u8> {
+    let number = random.u32(..NAMES);
+    let mut name = format!("name {number}").into_bytes();
+    name.resize(name.len() + number as usize % 3 * 40, b'y');
+    name
+}
+
+fn naming(random: &mut Rng) -> Naming {
+    match random.u32(..6) {
+        0..3 => Naming::Save(name(random), random.usize(..40)),
+        3 => Naming::Rename(name(random), name(random)),
+        _ => Naming::Delete(name(random)),
+    }
+}
+
 fn operation(random: &mut Rng, taste: &Taste) -> Operation {
     match random.u32(..20) {
         0..12 => Operation::Put(key(random, taste), length(random, taste), random.u8(..)),
@@ -318,8 +342,19 @@ pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
     };
     let mut bulks = if taste.bulk { 2 } else { 0 };
     (0..taste.steps)
-        .map(|_| match random.u32(..136) {
+        .map(|_| match random.u32(..150) {
             _ if taste.besides && random.bool() => beside(&mut random, taste),
+            136.. => match random.u32(..5) {
+                0 => {
+                    let operations = match bulks > 0 && random.u32(..8) == 0 {
+                        true => bulk(&mut random, taste),
+                        false => operations(&mut random),
+                    };
+                    Step::Saving(operations, name(&mut random), durability(&mut random))
+                }
+                1 if random.bool() => Step::Restore(name(&mut random), name(&mut random)),
+                _ => Step::Name(naming(&mut random), durability(&mut random)),
+            },
             0..45 => Step::Single(operation(&mut random, taste), durability(&mut random)),
             45..65 => Step::Transaction(operations(&mut random), durability(&mut random)),
             65..67 => Step::Abandoned(operations(&mut random)),

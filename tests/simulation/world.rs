@@ -13,7 +13,7 @@ use thunderhead::{
 };
 
 use super::append::Append;
-use super::model::{Model, Operation, State, followed, value};
+use super::model::{Commit, Model, Names, Naming, Operation, State, followed, value};
 use super::open::{Deed, Open};
 use super::script::{BATCHES, Change, Modify, Step, TRANSACTIONS};
 
@@ -177,6 +177,58 @@ impl World {
                     self.model.acknowledge(sequence.0, *durability);
                 }
             }
+            Step::Saving(operations, name, durability) => {
+                let mut transaction = self.store().begin().wait()?;
+                let naming = Naming::Save(name.clone(), 3);
+                let possible = naming.is_possible(self.model.names());
+                if possible {
+                    self.model.begin_naming(operations, Some(naming));
+                }
+                write(&mut transaction, operations)?;
+                transaction.save_snapshot(name, value(3, name.len() as u8))?;
+                transaction.set_durability(*durability);
+                let committed = transaction.commit().wait();
+                if let Some(sequence) = done(committed, possible)? {
+                    self.model.acknowledge(sequence.0, *durability);
+                }
+            }
+            Step::Name(naming, durability) => {
+                let store = self.store().with_durability(*durability);
+                let snapshots = store.snapshots();
+                let possible = naming.is_possible(self.model.names());
+                if possible {
+                    self.model.begin_naming(&[], Some(naming.clone()));
+                }
+                let named = match naming {
+                    Naming::Save(name, length) => snapshots
+                        .save_with(name, value(*length, name.len() as u8))
+                        .wait()
+                        .map(drop),
+                    Naming::Rename(old, new) => snapshots.rename(old, new).wait(),
+                    Naming::Delete(name) => {
+                        let deleted = snapshots.delete(name).wait()?;
+                        assert_eq!(deleted, possible);
+                        if !deleted {
+                            return Ok(());
+                        }
+                        Ok(())
+                    }
+                };
+                if done(named, possible)?.is_some() {
+                    self.model.acknowledge(store.sequence().0, *durability);
+                }
+            }
+            Step::Restore(name, before) => {
+                let names = self.model.names();
+                let possible = names.contains_key(name) && !names.contains_key(before);
+                if possible {
+                    self.model.begin_restore(name, before);
+                }
+                let restored = self.store().snapshots().restore(name, before).wait();
+                if let Some(sequence) = done(restored, possible)? {
+                    self.model.acknowledge(sequence.0, Durability::Immediate);
+                }
+            }
             Step::Abandoned(operations) => {
                 let mut transaction = self.store().begin().wait()?;
                 write(&mut transaction, operations)?;
@@ -275,6 +327,8 @@ impl World {
                     check_diff(&self.model, snapshot, &newest)?;
                     check_diff(&self.model, &newest, snapshot)?;
                 }
+                let names = check_names(self.store(), &self.model)?;
+                assert_eq!(names, *self.model.names());
             }
             Step::DropSnapshot => {
                 if !self.snapshots.is_empty() {
@@ -521,7 +575,8 @@ impl World {
 
     /// Checks everything the store says against the newest state.
     pub fn check(&self) {
-        check_store(self.store(), &[self.model.newest()]);
+        let newest = self.model.newest_commit().clone();
+        check_store(self.store(), &self.model, &[newest]);
     }
 
     /// Everything of the process is gone: its errors have nobody to be told to.
@@ -618,12 +673,19 @@ pub fn difference(found: &State, expected: &State) -> String {
 }
 
 /// Checks that a store is in one of some states, by every way of reading; gives that state.
-pub fn check_store(store: &Store, states: &[&State]) -> State {
+pub fn check_store(store: &Store, model: &Model, commits: &[Commit]) -> Commit {
     let found = contents(store).expect("reading everything");
-    let Some(state) = states.iter().find(|state| ***state == found) else {
-        let expected = states.last().expect("a state to compare with");
-        panic!("a wrong state: {}", difference(&found, expected));
+    let names = check_names(store, model).expect("reading all names");
+    let mut same = commits.iter().filter(|commit| commit.entries == found);
+    let Some(commit) = same.find(|commit| commit.names == names) else {
+        let expected = commits.last().expect("a state to compare with");
+        panic!(
+            "a wrong state: {}\nnames {names:?} instead of {:?}",
+            difference(&found, &expected.entries),
+            expected.names
+        );
     };
+    let state = &commit.entries;
     assert_eq!(store.len().wait().expect("the length"), state.len() as u64);
     let backward = store.iter().rev().map(|entry| entry.expect("backward"));
     let mut count = 0;
@@ -665,7 +727,49 @@ pub fn check_store(store: &Store, states: &[&State]) -> State {
         assert_eq!(nth.map(|(key, _)| key).as_ref(), Some(key));
     }
     assert!(store.get("absent").wait().expect("a get").is_none());
-    (*state).clone()
+    commit.clone()
+}
+
+/// Whether something was done; where it is impossible, an error says so.
+fn done<T>(result: Result<T>, possible: bool) -> Result<Option<T>> {
+    let refusals = [ErrorKind::AlreadyExists, ErrorKind::NotFound];
+    match result {
+        Err(error) if !possible && refusals.contains(&error.kind()) => Ok(None),
+        Ok(_) if !possible => panic!("a name was given or taken that cannot be"),
+        result => result.map(Some),
+    }
+}
+
+/// Checks all that a store says of names; gives what that is. A read that failed is an error.
+pub fn check_names(store: &Store, model: &Model) -> Result<Names> {
+    let snapshots = store.snapshots();
+    let mut names = Names::new();
+    let mut by_time = Vec::new();
+    for info in snapshots.list() {
+        let info = info?;
+        let found = snapshots.get(&info.name).wait()?;
+        assert_eq!(found.as_ref(), Some(&info));
+        by_time.push((info.time, info.sequence, info.name.clone()));
+        names.insert(info.name, (info.sequence.0, info.bytes));
+    }
+    by_time.sort();
+    let mut listed = Vec::new();
+    for info in snapshots.by_time(..).rev() {
+        let info = info?;
+        listed.insert(0, (info.time, info.sequence, info.name));
+    }
+    assert_eq!(listed, by_time);
+    assert_eq!(snapshots.len().wait()?, names.len() as u64);
+    for (name, (sequence, _)) in &names {
+        let snapshot = snapshots.open(name).wait()?;
+        assert_eq!(snapshot.sequence().0, *sequence);
+        match *sequence <= model.last() {
+            true => check_snapshot(&snapshot, model.state(*sequence))?,
+            // It is of the commit of which nobody knows whether it happened: the newest.
+            false => check_snapshot(&snapshot, &contents(store)?)?,
+        }
+    }
+    Ok(names)
 }
 
 /// Checks what a snapshot says. A read that failed is an error, and never a wrong answer.
@@ -718,14 +822,14 @@ pub fn check_recovered(
 ) -> Store {
     let store = shape.open(machine).expect("a store that crashed opens");
     let sequence = store.sequence().0;
-    check_store(&store, &model.candidates(sequence, least));
+    check_store(&store, model, &model.candidates(sequence, least));
     store
 }
 
 /// Lets a recovered store go on: writes, a checkpoint, closing, opening.
 pub fn go_on(shape: &Shape, machine: &SimulatedMachine, store: Store, model: &Model) {
     let sequence = store.sequence().0;
-    let state = check_store(&store, &model.candidates(sequence, 0));
+    let state = check_store(&store, model, &model.candidates(sequence, 0));
     let mut model = model.clone();
     model.recovered(sequence, state);
     let mut world = World::new(machine.clone(), shape);
@@ -734,8 +838,11 @@ pub fn go_on(shape: &Shape, machine: &SimulatedMachine, store: Store, model: &Mo
         let operation = Operation::Put(key.into(), length, 9);
         Step::Single(operation, Durability::Immediate)
     };
+    let name = |naming| Step::Name(naming, Durability::Deferred);
     let steps = [
+        name(Naming::Delete("new name".into())),
         put("k000", 30),
+        name(Naming::Save("new name".into(), 5)),
         put("k015", 700),
         Step::Single(
             Operation::DeleteRange("k02".into(), "k03".into()),
