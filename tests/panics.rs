@@ -3,6 +3,7 @@
 #[path = "fixtures/around.rs"]
 mod around;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -50,15 +51,24 @@ fn options() -> Options {
         .reserve_bytes(0)
 }
 
-/// Puts until that fails; gives the number of those that did not.
+/// Puts until that is refused; gives the number of those that did not fail.
 fn put_until_refused(store: &Store, writer: u32) -> (u32, thunderhead::Error) {
-    for number in 0.. {
-        let key = format!("{writer}/{number:08}");
-        if let Err(error) = store.put(key, [7; 1000]).wait() {
-            return (number, error);
+    let mut done = 0;
+    loop {
+        let key = format!("{writer}/{done:08}");
+        match catch_unwind(AssertUnwindSafe(|| store.put(key, [7; 1000]).wait())) {
+            Ok(Ok(_)) => done += 1,
+            Ok(Err(error)) => return (done, error),
+            // The store's thread wrote for those who wait: one of them has the panic, and may not
+            // write any more either.
+            Err(panic) => {
+                let message = panic.downcast_ref::<&str>();
+                assert_eq!(message, Some(&"the disk panics"));
+                let error = store.put("afterwards", "").wait().unwrap_err();
+                return (done, error);
+            }
         }
     }
-    unreachable!("a panic of the store's thread is noticed");
 }
 
 #[test]
