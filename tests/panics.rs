@@ -75,6 +75,7 @@ fn put_until_refused(store: &Store, writer: u32) -> (u32, thunderhead::Error) {
 fn writers_are_told_that_the_thread_panicked() {
     let disk = Panicking::disk();
     let store = options().open_disk(disk.clone()).unwrap();
+    store.put("before", "all").wait().unwrap();
     disk.armed.store(true, Ordering::SeqCst);
     let refused: Vec<_> = thread::scope(|scope| {
         let writers: Vec<_> = (0..3)
@@ -91,7 +92,7 @@ fn writers_are_told_that_the_thread_panicked() {
         assert!(error.to_string().contains("panicked"), "{error}");
     }
     // What was there can still be read, and who awaits the maintenance is told, too.
-    assert_eq!(store.get("0/00000000").wait().unwrap().unwrap(), [7; 1000]);
+    assert_eq!(store.get("before").wait().unwrap().unwrap(), "all");
     for awaited in [false, true] {
         let error = match awaited {
             true => futures::executor::block_on(store.checkpoint()).unwrap_err(),
