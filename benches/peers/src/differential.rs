@@ -171,6 +171,7 @@ impl Subject {
     fn opened(&self) -> Result<Box<dyn Engine>> {
         // Little memory, so that what is kept and what is not are both met.
         let settings = Settings {
+            beside: false,
             cache_bytes: 4 << 20,
             transaction_bytes: Some(1 << 20),
             journal_bytes: Some(64 << 10),
