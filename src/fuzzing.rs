@@ -198,7 +198,7 @@ pub fn value(bytes: &[u8]) {
     };
     let number = |at: usize| u64::from(u16::from_le_bytes([shape[at], shape[at + 1]]));
     let (depth, codec) = (1 + shape[0] % 3, shape[1] % 3);
-    let length = (number(2) * u64::from(1 + shape[4])) % VALUE_BYTES_MAX + 1;
+    let length = (number(2) * (1 + u64::from(shape[4]))) % VALUE_BYTES_MAX + 1;
     let page_bytes = (number(5) % u64::from(SEGMENT_BYTES)) as u32;
     let mut content = content.to_vec();
     content.resize(SEGMENT_BYTES as usize, 0);
