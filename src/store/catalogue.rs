@@ -49,6 +49,16 @@ pub(super) struct Catalogue {
 struct Recent(BTreeMap<SequenceNumber, u32>);
 
 impl Recent {
+    /// The sequences from `from` on and before `end`.
+    fn within(
+        &self,
+        from: SequenceNumber,
+        end: SequenceNumber,
+    ) -> impl DoubleEndedIterator<Item = SequenceNumber> {
+        let range = self.0.range(from..end.max(from));
+        range.map(|(sequence, _)| *sequence)
+    }
+
     async fn read(version: &Arc<Version>, line: u64, since: SequenceNumber) -> Result<Self> {
         let mut recent = Self::default();
         let (low, end) = sequence_range(line, since);
@@ -142,9 +152,7 @@ impl Catalogue {
         from: SequenceNumber,
         end: SequenceNumber,
     ) -> Option<SequenceNumber> {
-        let recent = lock(&self.recent);
-        let mut within = recent.0.range(from..end.max(from));
-        within.next_back().map(|(sequence, _)| *sequence)
+        lock(&self.recent).within(from, end).next_back()
     }
 
     /// The first sequence from `from` on and before `end` of the present line that has a name.
@@ -153,9 +161,7 @@ impl Catalogue {
         from: SequenceNumber,
         end: SequenceNumber,
     ) -> Option<SequenceNumber> {
-        let recent = lock(&self.recent);
-        let mut within = recent.0.range(from..end.max(from));
-        within.next().map(|(sequence, _)| *sequence)
+        lock(&self.recent).within(from, end).next()
     }
 
     /// The user's tree is past all sequences before this one.
