@@ -53,6 +53,10 @@ const DIRECTORIES: usize = 33 - DIRECTORY_NODES_MIN.ilog2() as usize;
 /// behind it, and not far from it.
 const NEAR_LEVELS: [usize; 2] = [0, 3];
 
+/// After so many insertions in a row that were not near the one before, only one in so many looks
+/// there: with random keys that is two cache lines in vain.
+const FAR_MANY: u32 = 8;
+
 /// Levels whose links stand in the node itself.
 const LEVELS_INLINE: usize = 2;
 
@@ -197,6 +201,8 @@ pub(super) struct Finger {
     /// The levels for which the path is known.
     known: usize,
     last: u32,
+    /// How many insertions in a row were not near the one before.
+    far: u32,
     random: u64,
     towers: u32,
     nodes: u32,
@@ -245,6 +251,7 @@ impl SkipList {
             path: [FRONT; HEIGHT_MAX],
             known: HEIGHT_MAX,
             last: FRONT,
+            far: 0,
             random: 0x9E37_79B9_7F4A_7C15,
             towers,
             nodes: 0,
@@ -612,7 +619,7 @@ impl SkipList {
         };
         let near = match order {
             Ordering::Equal if levels <= finger.known => return,
-            Ordering::Less if levels <= finger.known => {
+            Ordering::Less if levels <= finger.known && finger.may_be_near() => {
                 finger.path[..last.height()].fill(finger.last);
                 // Where nothing stands between the finger and the key, nothing does further up.
                 let near = |&level: &usize| {
@@ -621,6 +628,10 @@ impl SkipList {
                 NEAR_LEVELS.into_iter().find(near)
             }
             _ => None,
+        };
+        finger.far = match near {
+            Some(_) => 0,
+            None => finger.far.wrapping_add(1),
         };
         let mut after = FRONT;
         let level = near.unwrap_or_else(|| {
@@ -705,6 +716,11 @@ impl SkipList {
 }
 
 impl Finger {
+    /// Whether it pays to look near the last insertion.
+    fn may_be_near(&self) -> bool {
+        self.far < FAR_MANY || self.far.is_multiple_of(FAR_MANY)
+    }
+
     /// Each level with a quarter of the probability of the one below (xorshift64*).
     fn choose_height(&mut self) -> usize {
         self.random ^= self.random >> 12;
