@@ -70,6 +70,8 @@ pub(crate) struct FrameTable {
     frames: AtomicUsize,
     misses: AtomicU64,
     hits: Tally,
+    #[cfg(test)]
+    lookups: AtomicU64,
 }
 
 impl FrameTable {
@@ -85,7 +87,15 @@ impl FrameTable {
             frames: AtomicUsize::new(0),
             misses: AtomicU64::new(0),
             hits: Tally::new(),
+            #[cfg(test)]
+            lookups: AtomicU64::new(0),
         }
+    }
+
+    /// How often a page was looked up.
+    #[cfg(test)]
+    pub fn lookups(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed)
     }
 
     /// Finds a page. Three dependent loads if the hint is right; else the map is asked and the
@@ -99,6 +109,8 @@ impl FrameTable {
         hint: &FrameHint,
         guard: &'g Guard,
     ) -> Option<&'g Frame> {
+        #[cfg(test)]
+        self.lookups.fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = self.pool.slot(hint.position())
             && let Some(frame) = slot.seen_as(address, birth, guard)
         {

@@ -49,6 +49,8 @@ mod current;
 mod cursor;
 mod cursor_mut;
 mod diff;
+#[cfg(test)]
+mod diff_tests;
 mod estimate;
 mod gate;
 mod history;
