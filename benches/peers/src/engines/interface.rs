@@ -131,6 +131,21 @@ pub trait Engine: Send + Sync {
         Err("transactions are one at a time".into())
     }
 
+    /// Whether versions can be kept for as long as one likes, across openings.
+    fn keeps_versions(&self) -> bool {
+        false
+    }
+
+    /// Keeps the present version, durably.
+    fn keep_version(&self, _name: u64) -> Result<()> {
+        Err("no versions are kept".into())
+    }
+
+    /// How many versions are kept.
+    fn versions(&self) -> Result<u64> {
+        Ok(0)
+    }
+
     fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()>;
 
     /// Deletes the keys from `low` up to and without `end`, durably. Here for engines that have no

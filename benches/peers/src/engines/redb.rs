@@ -27,6 +27,7 @@ pub const KIND: Kind = Kind {
             "redb's `Durability::None` keeps commits in memory: the death of the process loses them",
         ),
         ("delete-range", "redb: `retain_in`, a scan"),
+        ("saves", "redb: a persistent savepoint and its commit"),
     ],
     weaker: &["unsynced", "mixed"],
 };
@@ -71,6 +72,21 @@ impl Engine for Redb {
         let transaction = self.begin(safety)?;
         work(&mut transaction.open_table(TABLE)?)?;
         Ok(transaction.commit()?)
+    }
+
+    fn keeps_versions(&self) -> bool {
+        true
+    }
+
+    fn keep_version(&self, _name: u64) -> Result<()> {
+        let transaction = self.begin(Safety::Durable)?;
+        transaction.persistent_savepoint()?;
+        Ok(transaction.commit()?)
+    }
+
+    fn versions(&self) -> Result<u64> {
+        let transaction = self.begin(Safety::Durable)?;
+        Ok(transaction.list_persistent_savepoints()?.count() as u64)
     }
 
     fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {

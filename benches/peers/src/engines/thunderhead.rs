@@ -95,6 +95,19 @@ impl Engine for Thunderhead {
         Ok(attempts - 1)
     }
 
+    fn keeps_versions(&self) -> bool {
+        true
+    }
+
+    fn keep_version(&self, name: u64) -> Result<()> {
+        self.store.snapshots().save(name.to_be_bytes()).wait()?;
+        Ok(())
+    }
+
+    fn versions(&self) -> Result<u64> {
+        Ok(self.store.snapshots().len().wait()?)
+    }
+
     fn read(&self, work: &mut dyn FnMut(&mut dyn Reader) -> Result<()>) -> Result<()> {
         work(&mut &self.store)
     }

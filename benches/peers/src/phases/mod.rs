@@ -13,6 +13,7 @@
 //! | `paths` | paths as keys |
 //! | `large` | values of 1 MiB and 64 MiB |
 //! | `transactions` | transactions beside each other |
+//! | `versions` | versions that are kept |
 //! | `latency` | how long durable commits take under load |
 
 mod killed;
@@ -27,6 +28,7 @@ mod sorted;
 #[cfg(test)]
 mod tests;
 mod transactions;
+mod versions;
 mod writing;
 
 pub use killed::write_until_killed;
@@ -42,7 +44,7 @@ pub struct Suite {
 }
 
 /// All of them, in the order in which they run.
-pub const SUITES: [Suite; 8] = [
+pub const SUITES: [Suite; 9] = [
     Suite {
         name: "life",
         phases: &life::PHASES,
@@ -77,6 +79,11 @@ pub const SUITES: [Suite; 8] = [
         name: "transactions",
         phases: &transactions::PHASES,
         run: transactions::run,
+    },
+    Suite {
+        name: "versions",
+        phases: &["saves"],
+        run: versions::run,
     },
     Suite {
         name: "latency",

@@ -20,7 +20,11 @@ pub fn transaction_limit(session: &Session) -> u64 {
 }
 
 /// Puts an index range, in the order of the indices, which is no order of the keys.
-fn put_all(session: &mut Session, indices: impl Iterator<Item = u64>, limit: u64) -> Result<()> {
+pub fn put_all(
+    session: &mut Session,
+    indices: impl Iterator<Item = u64>,
+    limit: u64,
+) -> Result<()> {
     let mut indices = indices.peekable();
     while indices.peek().is_some() {
         let (store, model, _) = session.parts()?;

@@ -108,6 +108,7 @@ rows! {
     Time "mixed" "half reads, half puts not synced, Zipf" "µs each" each;
     Time "transactions-few-conflicts" "transactions on 2 threads, few conflicts" "µs each" each;
     Time "transactions-many-conflicts" "transactions on 2 threads, many conflicts" "µs each" each;
+    Time "saves" "keeping a version, durably" "µs each" |metrics| metrics.get("save_us").copied();
     Time "removal" "removal of half, one transaction" "s" seconds;
     Time "delete-range" "delete of a third as a range" "ms" milliseconds;
     Time "compact" "giving space back" "s" seconds;
