@@ -121,6 +121,9 @@ pub use store::{
     SnapshotSizes, Snapshots, Statistics, Store, StoredValue, Subtree, Transaction, Value,
     ValueChunks, ValueKind, ValueReader, ValueWriter, Watch, Watched,
 };
+#[cfg(any(test, feature = "simulation"))]
+#[doc(hidden)]
+pub use store::{bare_descent, bare_search};
 pub use transaction::locks::LockMode;
 pub use tree::MergeOperator;
 pub use value::Compression;

@@ -29,7 +29,7 @@ pub use table::CacheStatistics;
 pub(crate) use table::{FrameTable, Install};
 
 /// Pins the current epoch: what is looked up under the guard stays until the guard is dropped.
-#[inline]
+#[inline(always)]
 pub(crate) fn pin() -> Guard {
     crossbeam_epoch::pin()
 }

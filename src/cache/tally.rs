@@ -15,7 +15,7 @@ const PLACES: usize = 64;
 struct Counter(AtomicU64);
 
 pub(super) struct Tally {
-    places: Box<[Counter]>,
+    places: Box<[Counter; PLACES]>,
 }
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -28,7 +28,7 @@ thread_local! {
 impl Tally {
     pub(super) fn new() -> Self {
         Self {
-            places: (0..PLACES).map(|_| Counter::default()).collect(),
+            places: Box::new(std::array::from_fn(|_| Counter::default())),
         }
     }
 
@@ -38,7 +38,8 @@ impl Tally {
         if place == usize::MAX {
             place = new_place();
         }
-        let counter = &self.places[place].0;
+        // It is below already; this way nobody has to check.
+        let counter = &self.places[place % PLACES].0;
         counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 

@@ -46,7 +46,10 @@ pub(crate) fn in_blocking_face() -> bool {
 }
 
 /// Drives a future to its end on this thread. A ready future costs one poll and nothing else.
-#[inline]
+///
+/// All of it is one function, so that a future whose `poll` is inlined need not be in memory: what
+/// answers at once costs what the same code would without a future.
+#[inline(always)]
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let _waiting = Waiting {
         before: WAITING.replace(true),
@@ -54,23 +57,23 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     // What is in memory is ready at once, and needs nobody to be woken.
     let mut context = Context::from_waker(Waker::noop());
-    match future.as_mut().poll(&mut context) {
-        Poll::Ready(output) => output,
-        Poll::Pending => park_until_ready(future),
+    if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+        return output;
+    }
+    let waker = waker();
+    let mut context = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        thread::park();
     }
 }
 
+/// Wakes this thread when it is parked.
 #[cold]
-fn park_until_ready<F: Future>(mut future: Pin<&mut F>) -> F::Output {
-    WAKER.with(|waker| {
-        let mut context = Context::from_waker(waker);
-        loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                return output;
-            }
-            thread::park();
-        }
-    })
+fn waker() -> Waker {
+    WAKER.with(Waker::clone)
 }
 
 pin_project! {

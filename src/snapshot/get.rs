@@ -12,7 +12,7 @@ use crate::format::{PagePointer, SequenceNumber};
 use crate::tree::journal::{Found, Journal, Outcome};
 use crate::tree::merge::{Base, needs_below};
 use crate::tree::pages::{Expect, Pages};
-use crate::tree::search::{Chains, Step, search};
+use crate::tree::search::{Chains, Passed, Step, search};
 
 /// What a version has for a key.
 pub(crate) enum Lookup<'g> {
@@ -43,6 +43,32 @@ pub(crate) fn ask_journal<'j>(
         }
     }
     (outcome == Outcome::Ends).then_some(None)
+}
+
+/// Asks the journals of a version, newest first, as [`ask_journal`] does. Costs a probe of a filter for
+/// each that is not empty.
+#[inline]
+fn ask_journals<'j>(
+    version: &'j Parts,
+    bound: SequenceNumber,
+    key: &[u8],
+    chains: &mut Chains,
+) -> Option<Option<(Tag, &'j [u8])>> {
+    let mut hash = None;
+    for journal in &version.journals {
+        if journal.is_empty() {
+            continue;
+        }
+        let hash = *hash.get_or_insert_with(|| hash_key(key));
+        if !journal.may_contain(hash) && !journal.has_range_deletes() {
+            continue;
+        }
+        let stored = ask_journal(journal, bound, key, chains);
+        if stored.is_some() {
+            return stored;
+        }
+    }
+    None
 }
 
 /// Puts what was found under the operands that stand above it.
@@ -93,18 +119,8 @@ pub(crate) fn lookup_below<'g>(
     mut chains: Chains,
     guard: &'g Guard,
 ) -> Result<Lookup<'g>> {
-    let mut hash = None;
-    for journal in &version.journals {
-        if journal.is_empty() {
-            continue;
-        }
-        let hash = *hash.get_or_insert_with(|| hash_key(key));
-        if !journal.may_contain(hash) && !journal.has_range_deletes() {
-            continue;
-        }
-        if let Some(stored) = ask_journal(journal, bound, key, &mut chains) {
-            return Ok(fold_chains(pages, key, stored, &chains));
-        }
+    if let Some(stored) = ask_journals(version, bound, key, &mut chains) {
+        return Ok(fold_chains(pages, key, stored, &chains));
     }
     let step = search(
         pages,
@@ -138,8 +154,8 @@ pub(crate) enum Glance<'g> {
     Unknown,
 }
 
-/// Looks for a key whose value is in memory and in one piece: a bare descent. As
-/// [`lookup_below`] without operands above, and it tells less.
+/// Looks for a key whose value is in memory and in one piece: a bare descent. As [`lookup_below`]
+/// without operands above; it tells less, and has nothing to keep what it would tell.
 #[inline(never)]
 pub(crate) fn glance<'g>(
     pages: &Pages,
@@ -148,9 +164,39 @@ pub(crate) fn glance<'g>(
     key: &[u8],
     guard: &'g Guard,
 ) -> Glance<'g> {
-    match lookup_below(pages, version, bound, key, Chains::new(), guard) {
-        Ok(Lookup::Absent) => Glance::Absent,
-        Ok(Lookup::Stored(Tag::Inline, value)) => Glance::Value(value),
-        _ => Glance::Unknown,
+    let is_above = version.journals.iter().any(|journal| !journal.is_empty());
+    if is_above && let Some(found) = glance_at_journals(version, bound, key) {
+        return found;
+    }
+    let (root, hint, mut above) = (&version.root, &version.root_hint, Passed(false));
+    let found = match search(pages, root, hint, key, &mut above, guard) {
+        Ok(Step::Found {
+            tag: Tag::Inline,
+            payload,
+        }) => Glance::Value(payload),
+        Ok(Step::Absent) => Glance::Absent,
+        Ok(Step::Found { .. } | Step::Need(..)) | Err(_) => return Glance::Unknown,
+    };
+    if above.0 {
+        return Glance::Unknown;
+    }
+    pages.frames.count_hit();
+    found
+}
+
+/// The same in the journals. `None`: they say nothing.
+#[inline(never)]
+fn glance_at_journals<'g>(
+    version: &'g Parts,
+    bound: SequenceNumber,
+    key: &[u8],
+) -> Option<Glance<'g>> {
+    let mut chains = Chains::new();
+    match ask_journals(version, bound, key, &mut chains) {
+        _ if !chains.is_empty() => Some(Glance::Unknown),
+        None => None,
+        Some(None) => Some(Glance::Absent),
+        Some(Some((Tag::Inline, value))) => Some(Glance::Value(value)),
+        Some(Some(_)) => Some(Glance::Unknown),
     }
 }

@@ -23,7 +23,7 @@ impl Reader {
                 if under_way.len() == at_once {
                     found.extend(under_way.try_next().await?);
                 }
-                under_way.push_back(held.get(key.as_ref()));
+                under_way.push_back(held.get_with(key.as_ref(), Value::copied));
             }
             while let Some(value) = under_way.try_next().await? {
                 found.push(value);

@@ -22,11 +22,7 @@ macro_rules! reading_methods {
             + Send
             + use<'_, K>,
         > {
-            $crate::store::Operation::new($crate::store::operation::LookFirst::new(
-                key,
-                move |key: &mut K| self.reader.get_now(key.as_ref()),
-                move |key: K| async move { self.reader.get(key.as_ref()).await },
-            ))
+            self.reader.lend(key, $crate::store::Value::copied)
         }
 
         /// The values of some keys, in their order, all as of one moment. What is not in memory is
@@ -71,11 +67,7 @@ macro_rules! reading_methods {
         ) -> $crate::store::Operation<
             impl std::future::Future<Output = $crate::Result<Option<R>>> + Send,
         > {
-            $crate::store::Operation::new($crate::store::operation::LookFirst::new(
-                (key, Some(function)),
-                move |(key, function)| self.reader.get_with_now(key.as_ref(), function),
-                move |(key, function)| async move { self.reader.get_with(key.as_ref(), function).await },
-            ))
+            self.reader.lend(key, function)
         }
 
         /// The bytes of a value from `offset` on, at most `length`, fewer at its end; `None` if the
@@ -169,11 +161,7 @@ macro_rules! reading_methods {
         ) -> $crate::store::Operation<
             impl std::future::Future<Output = $crate::Result<bool>> + Send + use<'_, K>,
         > {
-            $crate::store::Operation::new($crate::store::operation::LookFirst::new(
-                key,
-                move |key: &mut K| self.reader.contains_key_now(key.as_ref()),
-                move |key: K| async move { self.reader.contains_key(key.as_ref()).await },
-            ))
+            self.reader.has_key(key)
         }
 
         /// The entries of a range of keys, from both ends. What is a range, and of what: see

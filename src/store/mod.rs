@@ -17,6 +17,7 @@
 //! | `reconcile`, `clone_range` | bringing that into a third one; copies of subtrees |
 //! | `subtree` | all of these narrowed to the keys with a prefix |
 //! | `methods` | the methods that stores, snapshots and transactions have in common |
+//! | `bare` | the least that a reader does, to measure against |
 //! | `operation` | what every call returns: to be awaited or waited for |
 //! | `single`, `transaction`, `bulk` | writing, small and large |
 //! | `batch` | writing without a transaction |
@@ -35,6 +36,8 @@
 //! | `signal`, `pending`, `random` | what the others need: waking each other, waiting, and salts |
 
 mod ahead;
+#[cfg(any(test, feature = "simulation"))]
+mod bare;
 mod bases;
 mod batch;
 mod branch;
@@ -97,6 +100,8 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
+#[cfg(any(test, feature = "simulation"))]
+pub use bare::{bare_descent, bare_search};
 pub use batch::Batch;
 pub use branch::{Branch, BranchInfo, Branches};
 pub use compact::Compaction;

@@ -1,5 +1,6 @@
 //! Reading: what a store, a snapshot and a transaction have in common.
 
+use std::future::Future;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +11,7 @@ use super::core::Core;
 use super::cursor::Cursor;
 use super::estimate::Estimate;
 use super::gate::lock;
+use super::operation::{Look, LookFirst, Operation};
 use super::range::Range;
 use super::subtree::{Base, Components};
 use super::value::Value;
@@ -63,6 +65,50 @@ struct Needed {
     expect: Expect,
     /// It is held while the page is read, which must not be reused meanwhile.
     _version: Arc<Version>,
+}
+
+/// Lending the value of a key to a function.
+struct Lend<'r, K, F> {
+    reader: &'r Reader,
+    key: K,
+    function: F,
+}
+
+impl<K: AsRef<[u8]>, R, F: FnOnce(&[u8]) -> R> Look for Lend<'_, K, F> {
+    type Found = Result<Option<R>>;
+
+    #[inline(always)]
+    fn look(self) -> std::result::Result<Self::Found, Self> {
+        let Self {
+            reader,
+            key,
+            function,
+        } = self;
+        let found = reader.get_with_now(key.as_ref(), function);
+        found.map_err(|function| Self {
+            reader,
+            key,
+            function,
+        })
+    }
+}
+
+/// Asking whether a key has a value.
+struct Contains<'r, K> {
+    reader: &'r Reader,
+    key: K,
+}
+
+impl<K: AsRef<[u8]>> Look for Contains<'_, K> {
+    type Found = Result<bool>;
+
+    #[inline(always)]
+    fn look(self) -> std::result::Result<Self::Found, Self> {
+        match self.reader.get_with_now(self.key.as_ref(), |_: &[u8]| ()) {
+            Ok(found) => Ok(found.map(|found| found.is_some())),
+            Err(_) => Err(self),
+        }
+    }
 }
 
 impl Reader {
@@ -194,28 +240,28 @@ impl Reader {
     }
 
     /// Lends the value of a key to a function if all that it takes is in memory. Else the function
-    /// was not called.
-    #[inline]
-    pub(super) fn get_with_now<R>(
+    /// was not called, and is given back.
+    ///
+    /// Inlined, as what it gives is taken apart at once by whoever waits: then it costs next to nothing
+    /// but the descent.
+    #[inline(always)]
+    fn get_with_now<R, F: FnOnce(&[u8]) -> R>(
         &self,
         key: &[u8],
-        function: &mut Option<impl FnOnce(&[u8]) -> R>,
-    ) -> Option<Result<Option<R>>> {
+        function: F,
+    ) -> std::result::Result<Result<Option<R>>, F> {
         if self.overlay.is_some() || !self.base.is_nothing() || key.len() > KEY_BYTES_MAX {
             return self.get_in_view_now(key, function);
         }
         let guard = pin();
         match self.glance(key, &guard) {
-            Glance::Value(value) => {
-                let function = function.take()?;
-                Some(Ok(Some(function(value))))
-            }
-            Glance::Absent => Some(Ok(None)),
-            Glance::Unknown => None,
+            Glance::Value(value) => Ok(Ok(Some(function(value)))),
+            Glance::Absent => Ok(Ok(None)),
+            Glance::Unknown => Err(function),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn glance<'g>(&'g self, key: &[u8], guard: &'g Guard) -> Glance<'g> {
         let pages = &*self.core.pages;
         match &self.fixed {
@@ -230,17 +276,21 @@ impl Reader {
 
     /// The same in a view or a transaction, or for a key that is none.
     #[inline(never)]
-    fn get_in_view_now<R>(
+    fn get_in_view_now<R, F: FnOnce(&[u8]) -> R>(
         &self,
         key: &[u8],
-        function: &mut Option<impl FnOnce(&[u8]) -> R>,
-    ) -> Option<Result<Option<R>>> {
-        let found = self.base.key(key).and_then(|key| self.look(&key, function));
-        match found {
-            Ok(Looked::Done(Stored::Absent)) => Some(Ok(None)),
-            Ok(Looked::Done(Stored::Inline(result))) => Some(Ok(Some(result))),
-            Ok(Looked::Done(Stored::Elsewhere(..)) | Looked::Need(_)) => None,
-            Err(error) => Some(Err(error)),
+        function: F,
+    ) -> std::result::Result<Result<Option<R>>, F> {
+        let mut function = Some(function);
+        let found = self.base.key(key);
+        let found = found.and_then(|key| self.look(&key, &mut function));
+        match (found, function) {
+            (Ok(Looked::Done(Stored::Inline(result))), _) => Ok(Ok(Some(result))),
+            (Ok(Looked::Done(Stored::Absent)), _) => Ok(Ok(None)),
+            (Err(error), _) => Ok(Err(error)),
+            (Ok(Looked::Done(Stored::Elsewhere(..)) | Looked::Need(_)), function) => {
+                Err(function.expect("it is called for values in place only"))
+            }
         }
     }
 
@@ -248,9 +298,10 @@ impl Reader {
     pub(super) async fn get_with<R>(
         &self,
         key: &[u8],
-        mut function: Option<impl FnOnce(&[u8]) -> R>,
+        function: impl FnOnce(&[u8]) -> R,
     ) -> Result<Option<R>> {
         let key = &*self.base.key(key)?;
+        let mut function = Some(function);
         let mut call = |value: &[u8]| function.take().map(|function| function(value));
         match self.find(key, &mut call).await? {
             Stored::Absent => Ok(None),
@@ -262,17 +313,21 @@ impl Reader {
         }
     }
 
-    /// The value of a key if all that it takes is in memory.
+    /// The same, wherever it is, as an operation.
     #[inline]
-    pub(super) fn get_now(&self, key: &[u8]) -> Option<Result<Option<Value>>> {
-        let copied = self.get_with_now(key, &mut Some(Bytes::copy_from_slice))?;
-        Some(copied.map(|found| found.map(Value::new)))
-    }
-
-    /// The same wherever it is.
-    pub(super) async fn get(&self, key: &[u8]) -> Result<Option<Value>> {
-        let found = self.get_with(key, Some(Bytes::copy_from_slice)).await?;
-        Ok(found.map(Value::new))
+    pub(super) fn lend<'r, K: AsRef<[u8]> + Send, R: Send, F: FnOnce(&[u8]) -> R + Send>(
+        &'r self,
+        key: K,
+        function: F,
+    ) -> Operation<impl Future<Output = Result<Option<R>>> + Send + use<'r, K, R, F>> {
+        let lend = Lend {
+            reader: self,
+            key,
+            function,
+        };
+        Operation::looking(LookFirst::new(lend, |lend: Lend<'r, K, F>| async move {
+            lend.reader.get_with(lend.key.as_ref(), lend.function).await
+        }))
     }
 
     /// A value that is not all in its leaf: looked for again, in a version that is held.
@@ -352,15 +407,19 @@ impl Reader {
         .await
     }
 
-    /// Whether a key has a value, if all that it takes to know is in memory.
+    /// Whether a key has a value.
     #[inline]
-    pub(super) fn contains_key_now(&self, key: &[u8]) -> Option<Result<bool>> {
-        let found = self.get_with_now(key, &mut Some(|_: &[u8]| ()))?;
-        Some(found.map(|found| found.is_some()))
+    pub(super) fn has_key<'r, K: AsRef<[u8]> + Send>(
+        &'r self,
+        key: K,
+    ) -> Operation<impl Future<Output = Result<bool>> + Send + use<'r, K>> {
+        let asked = Contains { reader: self, key };
+        Operation::looking(LookFirst::new(asked, |asked: Contains<'r, K>| async move {
+            asked.reader.contains_key(asked.key.as_ref()).await
+        }))
     }
 
-    /// The same wherever it is.
-    pub(super) async fn contains_key(&self, key: &[u8]) -> Result<bool> {
+    async fn contains_key(&self, key: &[u8]) -> Result<bool> {
         let key = &*self.base.key(key)?;
         match self.find(key, |_| ()).await? {
             Stored::Absent => Ok(false),

@@ -17,7 +17,7 @@ use super::commit::Entry;
 use super::core::Core;
 use super::gate::{Inside, Pass};
 use super::key_range::KeyRange;
-use super::operation::{LookFirst, Operation};
+use super::operation::{Look, LookFirst, Operation};
 use super::options::Durability;
 use super::reader::{check_key, half_open};
 use super::transaction::{check_length, check_operand};
@@ -28,6 +28,24 @@ use crate::format::record::{Record, Tag, USER_TREE, range_end_payload, read_rang
 use crate::log::writer::LogWriter;
 use crate::space::Urgency;
 use crate::transaction::locks::{Owner, Wanted};
+
+/// A value or a deletion that is to be committed.
+struct Write<'s, K, V> {
+    store: &'s Store,
+    tag: Tag,
+    key: K,
+    value: V,
+}
+
+impl<K: AsRef<[u8]>, V: AsRef<[u8]>> Look for Write<'_, K, V> {
+    type Found = Result<SequenceNumber>;
+
+    #[inline]
+    fn look(self) -> std::result::Result<Self::Found, Self> {
+        let (key, value) = (self.key.as_ref(), self.value.as_ref());
+        self.store.commit_now(self.tag, key, value).ok_or(self)
+    }
+}
 
 impl Store {
     /// Puts a value, as a commit of its own; gives its sequence. Costs a write to the log, and the
@@ -50,11 +68,16 @@ impl Store {
         key: K,
         value: V,
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K, V>> {
-        Operation::new(LookFirst::new(
-            (key, value),
-            move |(key, value)| self.commit_now(Tag::Inline, key.as_ref(), value.as_ref()),
-            move |(key, value)| async move { self.put_single(key.as_ref(), value.as_ref()).await },
-        ))
+        let write = Write {
+            store: self,
+            tag: Tag::Inline,
+            key,
+            value,
+        };
+        Operation::new(LookFirst::new(write, |write: Write<'_, K, V>| async move {
+            let (key, value) = (write.key.as_ref(), write.value.as_ref());
+            write.store.put_single(key, value).await
+        }))
     }
 
     /// Puts a value of a known length, in bytes, that a function fills in place, as a commit of its
@@ -142,11 +165,18 @@ impl Store {
         &self,
         key: K,
     ) -> Operation<impl Future<Output = Result<SequenceNumber>> + Send + use<'_, K>> {
-        Operation::new(LookFirst::new(
+        let write = Write {
+            store: self,
+            tag: Tag::Delete,
             key,
-            move |key: &mut K| self.commit_now(Tag::Delete, key.as_ref(), &[]),
-            move |key: K| async move { self.commit_single(Tag::Delete, key.as_ref(), &[]).await },
-        ))
+            value: [],
+        };
+        Operation::new(LookFirst::new(write, |write: Write<'_, K, _>| async move {
+            write
+                .store
+                .commit_single(write.tag, write.key.as_ref(), &[])
+                .await
+        }))
     }
 
     /// Deletes all keys of a range, as a commit of its own. O(1) here; the store does the work in

@@ -80,6 +80,11 @@ impl Value {
         Self { bytes, names }
     }
 
+    #[inline]
+    pub(super) fn copied(bytes: &[u8]) -> Self {
+        Self::new(Bytes::copy_from_slice(bytes))
+    }
+
     /// The same, owned.
     pub(super) fn of(kind: ValueKind<'_>) -> Self {
         let names = match kind {

@@ -260,7 +260,7 @@ impl<'p> Page<'p> {
     }
 
     /// Where the record of a slot has its parts.
-    #[inline]
+    #[inline(always)]
     fn locate(&self, slot: usize) -> Located {
         let at = self.record_at(slot);
         if let Some(&[tag, key_length, first, second]) = self.bytes[at..].first_chunk()
@@ -515,9 +515,26 @@ impl<'p> Page<'p> {
     }
 
     /// What a leaf or a slice has for a key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find(&self, key: &[u8]) -> Option<(Tag, &'p [u8])> {
-        let (_, record) = self.seek(key).ok()?;
+        let remains = self.remains(key)?;
+        let head = head_of(remains);
+        let below = heads_below(self.heads(), head);
+        if below == self.slots || self.head(below) != head {
+            return None;
+        }
+        // As in `seek`, which tells where a key would stand, too: that costs a tenth of a descent.
+        let record = self.locate(below);
+        match self.compare_rest(&record, remains) {
+            Ordering::Equal => Some((record.tag(), &self.bytes[record.payload])),
+            Ordering::Greater => None,
+            Ordering::Less => self.find_among(below + 1, head, remains),
+        }
+    }
+
+    #[inline(never)]
+    fn find_among(&self, from: usize, head: i32, remains: &[u8]) -> Option<(Tag, &'p [u8])> {
+        let (_, record) = self.seek_among(from, head, remains).ok()?;
         Some((record.tag(), &self.bytes[record.payload]))
     }
 
@@ -528,7 +545,7 @@ impl<'p> Page<'p> {
     }
 
     /// The first slot whose key is after a key.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn after(&self, key: &[u8]) -> usize {
         let Some(remains) = self.remains(key) else {
             return self.beside(key);

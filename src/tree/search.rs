@@ -28,14 +28,35 @@ pub(crate) enum Step<'g> {
 /// Merge operands that stand above what a search finds, newest first.
 pub(crate) type Chains = Vec<Vec<u8>>;
 
-/// Looks for a key below a root. `chains` gets what it passes; it is to be emptied before a retry.
+/// What becomes of the merge operands that a search passes.
+pub(crate) trait Operands {
+    fn pass(&mut self, chain: &[u8]);
+}
+
+impl Operands for Chains {
+    fn pass(&mut self, chain: &[u8]) {
+        self.push(chain.to_vec());
+    }
+}
+
+/// Whether there were any, for those who give up then.
+pub(crate) struct Passed(pub(crate) bool);
+
+impl Operands for Passed {
+    #[inline]
+    fn pass(&mut self, _chain: &[u8]) {
+        self.0 = true;
+    }
+}
+
+/// Looks for a key below a root. `operands` gets what it passes; it is to be emptied before a retry.
 #[inline]
 pub(crate) fn search<'g>(
     pages: &Pages,
     root: &PagePointer,
     root_hint: &FrameHint,
     key: &[u8],
-    chains: &mut Chains,
+    operands: &mut impl Operands,
     guard: &'g Guard,
 ) -> Result<Step<'g>> {
     if root.is_nothing() {
@@ -69,7 +90,7 @@ pub(crate) fn search<'g>(
         let hint = frame.hint(child);
         if node.has_runs() {
             pages.frames.prefetch(hint);
-            let step = ask_runs(pages, frame, &node, child, key, chains, guard)?;
+            let step = ask_runs(pages, frame, &node, child, key, operands, guard)?;
             if let Some(step) = step {
                 return Ok(step);
             }
@@ -99,7 +120,7 @@ fn ask_runs<'g>(
     node: &Interior<'g>,
     child: usize,
     key: &[u8],
-    chains: &mut Chains,
+    operands: &mut impl Operands,
     guard: &'g Guard,
 ) -> Result<Option<Step<'g>>> {
     let mut hash = None;
@@ -108,7 +129,7 @@ fn ask_runs<'g>(
             continue;
         }
         let hash = *hash.get_or_insert_with(|| hash_key(key));
-        let step = ask_run(pages, frame, node, &run, child, key, hash, chains, guard)?;
+        let step = ask_run(pages, frame, node, &run, child, key, hash, operands, guard)?;
         if step.is_some() {
             return Ok(step);
         }
@@ -128,7 +149,7 @@ fn ask_run<'g>(
     child: usize,
     key: &[u8],
     hash: u64,
-    chains: &mut Chains,
+    operands: &mut impl Operands,
     guard: &'g Guard,
 ) -> Result<Option<Step<'g>>> {
     let Some((index, entry)) = run.slice_of(child) else {
@@ -153,7 +174,7 @@ fn ask_run<'g>(
     if let Some((tag, payload)) = slice.page.find(key) {
         match tag {
             Tag::Delete => return Ok(Some(Step::Absent)),
-            Tag::Merge if needs_below(payload) => chains.push(payload.to_vec()),
+            Tag::Merge if needs_below(payload) => operands.pass(payload),
             tag => return Ok(Some(Step::Found { tag, payload })),
         }
     }
