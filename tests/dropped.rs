@@ -226,6 +226,101 @@ fn a_cursor_whose_edits_nobody_waits_for_stands_on_no_other_entry() {
     }
 }
 
+/// A store of more than its cache, whose keys are paths.
+fn with_paths(options: &Options, path: &std::path::Path) -> Store {
+    let store = options.clone().cache_bytes(1 << 20).create(path).unwrap();
+    let mut batch = store.batch();
+    for number in 0..6000u32 {
+        let value = vec![number as u8; if number % 500 == 7 { 9000 } else { 300 }];
+        batch.put(a_path(number), value).wait().unwrap();
+    }
+    batch.commit().wait().unwrap();
+    store.checkpoint().wait().unwrap();
+    store
+}
+
+fn a_path(number: u32) -> Vec<u8> {
+    format!(
+        "directory {:03}/a file with a number: {number:06}",
+        number / 20
+    )
+    .into_bytes()
+}
+
+#[test]
+fn an_entry_that_is_extracted_is_given_however_often_nobody_waits_for_it() {
+    for maintenance in KINDS {
+        let directory = tempfile::tempdir().unwrap();
+        let store = with_paths(&options(maintenance), &directory.path().join("store"));
+        for (polls, streamed) in [(1, false), (2, true), (3, false), (1, true)] {
+            let mut transaction = store.begin().wait().unwrap();
+            let chosen = |number: u32| number % 7 != 3;
+            let choose = |key: &[u8], value: &[u8]| {
+                let number = std::str::from_utf8(&key[key.len() - 6..]).unwrap();
+                let number: u32 = number.parse().unwrap();
+                assert_eq!(value[0], number as u8);
+                chosen(number)
+            };
+            let mut extract = transaction.extract_if(.., choose);
+            let mut taken = Vec::new();
+            let mut given_up = 0;
+            loop {
+                let mut found = None;
+                let one = async {
+                    found = Some(match streamed {
+                        true => futures::StreamExt::next(&mut extract).await.transpose(),
+                        false => extract.next_entry().await,
+                    });
+                };
+                given_up += u32::from(!polled_at_most(polls, one));
+                match found.map(Result::unwrap) {
+                    Some(Some((key, _))) => taken.push(key),
+                    Some(None) => break,
+                    None => {}
+                }
+            }
+            drop(extract);
+            let expected: Vec<_> = (0..6000).filter(|it| chosen(*it)).map(a_path).collect();
+            assert!(taken == expected, "{} entries, {polls} polls", taken.len());
+            assert!(given_up > 0 || polls > 1);
+            assert_eq!(transaction.len().wait().unwrap(), 6000 - taken.len() as u64);
+            // It is not committed, and the next one finds all of it.
+        }
+        assert_eq!(store.len().wait().unwrap(), 6000);
+        assert_sound(&store);
+    }
+}
+
+#[test]
+fn components_come_once_each_however_often_nobody_waits_for_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let store = with_paths(&options(Maintenance::Caller), &path);
+    for streamed in [false, true] {
+        let mut components = store.components(b'/');
+        let mut names = Vec::new();
+        let mut given_up = 0;
+        loop {
+            let mut found = None;
+            let one = async {
+                found = Some(match streamed {
+                    true => futures::StreamExt::next(&mut components).await.transpose(),
+                    false => components.next_component().await,
+                });
+            };
+            given_up += u32::from(!polled_at_most(1, one));
+            match found.map(Result::unwrap) {
+                Some(Some(name)) => names.push(name),
+                Some(None) => break,
+                None => {}
+            }
+        }
+        let expected = (0..300).map(|number| format!("directory {number:03}/").into_bytes());
+        assert!(expected.eq(names));
+        assert!(given_up > 0);
+    }
+}
+
 /// Nobody holds any lock, and the store takes writes.
 fn assert_free(store: &Store) {
     // Once it is alone, whatever was left alone is finished.

@@ -79,6 +79,17 @@ macro_rules! work {
 async fn work(store: Store) -> thunderhead::Result<u64> {
     let streamed: Vec<_> = store.iter().keys().try_collect().await?;
     assert_eq!(streamed.len(), 0);
+    let mut transaction = store.begin().await?;
+    for path in ["a/1", "a/2", "b/1"] {
+        transaction.put(path, "…").await?;
+    }
+    let components: Vec<_> = transaction.components(b'/').try_collect().await?;
+    assert_eq!(components, [b"a/", b"b/"]);
+    let taken = transaction.extract_if("a/2".., |_, _| true);
+    let taken: Vec<_> = taken.map_ok(|(key, _)| key).try_collect().await?;
+    assert_eq!(taken, [b"a/2", b"b/1"]);
+    assert_eq!(transaction.len().await?, 1);
+    drop(transaction);
     work!(store, awaited)
 }
 

@@ -3,19 +3,23 @@
 //! A transaction does it with its own reads and writes. A store does it in a transaction of its own,
 //! which is committed only if something changed, and tried again if others were in the way.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::Bound;
+use std::pin::Pin;
 use std::sync::Mutex;
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use futures::Stream;
 
 use super::Store;
 use super::gate::lock;
 use super::key_range::KeyRange;
 use super::operation::Operation;
+use super::pending::PendingIn;
 use super::range::Range;
 use super::transaction::Transaction;
 use super::value::{Entry, Value};
+use crate::disk::block_on;
 use crate::error::{Error, Result};
 
 /// What [`Store::compare_exchange`] gives: `Err` has what was there instead.
@@ -239,7 +243,7 @@ impl Transaction {
         let mut extract = self.extract_if(range, move |key, value| !keep(key, value));
         Operation::new(async move {
             let mut deleted = 0;
-            while extract.take_next(|_, _| ()).await?.is_some() {
+            while let Some(()) = poll_fn(|context| extract.poll_take(|_, _| (), context)).await? {
                 deleted += 1;
             }
             Ok(deleted)
@@ -270,7 +274,8 @@ impl Transaction {
     ) -> Extract<'_, F> {
         let (low, high) = range.to_bounds();
         Extract {
-            transaction: self,
+            transaction: Some(self),
+            spilling: None,
             low,
             high,
             range: None,
@@ -316,8 +321,12 @@ impl Transaction {
     }
 }
 
-/// Takes entries out of a range: see [`Transaction::extract_if`]. An [`Iterator`] that waits;
-/// [`next_entry`](Self::next_entry) can be awaited.
+/// Takes entries out of a range: see [`Transaction::extract_if`]. As an [`Iterator`] it waits, as a
+/// [`Stream`] it is awaited; both end after an error. An entry that was taken is given: a future or a
+/// stream that is dropped while it waits has taken nothing.
+///
+/// A transaction that has outgrown its memory goes to the disk before the next entry is looked for. If
+/// this is dropped in the middle of that, the transaction can only be dropped, too.
 ///
 /// ```
 /// # let store = thunderhead::Store::in_memory()?;
@@ -331,7 +340,10 @@ impl Transaction {
 /// ```
 #[must_use = "nothing is taken before it is asked for"]
 pub struct Extract<'t, F> {
-    transaction: &'t mut Transaction,
+    /// `None` while it goes to the disk.
+    transaction: Option<&'t mut Transaction>,
+    /// The transaction on its way to the disk. It stays here, whatever future waits for it.
+    spilling: Option<PendingIn<'t, (&'t mut Transaction, Result<()>)>>,
     /// What has not been looked at.
     low: Bound<Vec<u8>>,
     high: Bound<Vec<u8>>,
@@ -340,50 +352,83 @@ pub struct Extract<'t, F> {
     failed: bool,
 }
 
+/// The function is never pinned.
+impl<F> Unpin for Extract<'_, F> {}
+
 impl<F: FnMut(&[u8], &[u8]) -> bool> Extract<'_, F> {
-    /// Takes the next entry that the function chooses; `None` when there is none left. Errors: those of
-    /// [`Transaction::extract_if`], which has an example at [`Extract`].
+    /// Takes the next entry that the function chooses; `None` when there is none left. After an error
+    /// it can be asked again. Errors: those of [`Transaction::extract_if`], which has an example at
+    /// [`Extract`].
     pub fn next_entry(&mut self) -> Operation<impl Future<Output = Result<Option<Entry>>>> {
-        Operation::new(self.take_next(|key, value| {
-            let value = Value::new(Bytes::copy_from_slice(value));
-            (key.to_vec(), value)
-        }))
+        Operation::new(poll_fn(|context| self.poll_take(entry, context)))
     }
 
-    async fn take_next<R>(&mut self, mut give: impl FnMut(&[u8], &[u8]) -> R) -> Result<Option<R>> {
+    /// Takes the next entry, and gives what a function makes of it.
+    fn poll_take<R>(
+        &mut self,
+        mut give: impl FnMut(&[u8], &[u8]) -> R,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<R>>> {
+        if let Some(transaction) = self.transaction.take_if(|it| it.is_large()) {
+            // What goes to the disk replaces the version that the range reads.
+            self.range = None;
+            self.spilling = Some(PendingIn::new(async move {
+                let spilled = transaction.spill_if_large().await;
+                (transaction, spilled)
+            }));
+        }
+        if let Some(spilling) = &mut self.spilling {
+            let (transaction, spilled) = ready!(Pin::new(spilling).poll(context));
+            self.spilling = None;
+            self.transaction = Some(transaction);
+            spilled?;
+        }
+        let transaction = self.transaction.as_deref_mut();
+        let transaction = transaction.expect("it is here unless it is on its way to the disk");
+        let range = self.range.get_or_insert_with(|| {
+            let (low, high) = (self.low.clone(), self.high.clone());
+            transaction.detached_range(low, high)
+        });
         loop {
-            let range = self.range.get_or_insert_with(|| {
-                self.transaction
-                    .detached_range(self.low.clone(), self.high.clone())
-            });
             let take = &mut self.take;
-            let looked_at = range
-                .next_with(|key, value| take(key, value).then(|| (key.to_vec(), give(key, value))));
-            let Some(taken) = looked_at.await? else {
-                return Ok(None);
+            let choose = |key: &[u8], value: &[u8]| {
+                take(key, value).then(|| (key.to_vec(), give(key, value)))
             };
-            let Some((key, given)) = taken else { continue };
-            if self.transaction.may_spill() {
-                // What spills replaces the version that the range reads.
-                self.range = None;
+            let Some(looked_at) = ready!(range.poll_with(choose, context))? else {
+                return Poll::Ready(Ok(None));
+            };
+            if let Some((key, given)) = looked_at {
+                // Nothing is waited for from here on, so that what is deleted is given.
+                transaction.delete_now(&key)?;
+                self.low = Bound::Excluded(key);
+                return Poll::Ready(Ok(Some(given)));
             }
-            self.transaction.delete(&key).await?;
-            self.low = Bound::Excluded(key);
-            return Ok(Some(given));
         }
     }
+}
+
+fn entry(key: &[u8], value: &[u8]) -> Entry {
+    (key.to_vec(), Value::copied(value))
 }
 
 impl<F: FnMut(&[u8], &[u8]) -> bool> Iterator for Extract<'_, F> {
     type Item = Result<Entry>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        block_on(poll_fn(|context| Pin::new(&mut *self).poll_next(context)))
+    }
+}
+
+impl<F: FnMut(&[u8], &[u8]) -> bool> Stream for Extract<'_, F> {
+    type Item = Result<Entry>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.failed {
-            return None;
+            return Poll::Ready(None);
         }
-        let next = self.next_entry().wait();
+        let next = ready!(self.poll_take(entry, context));
         self.failed = next.is_err();
-        next.transpose()
+        Poll::Ready(next.transpose())
     }
 }
 
@@ -610,6 +655,7 @@ impl Store {
             while let Some(entry) = extract.next_entry().await? {
                 taken.push(entry);
             }
+            drop(extract);
             transaction.commit().await?;
             Ok(taken)
         })

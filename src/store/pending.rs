@@ -8,16 +8,19 @@ use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-/// The mutex is never locked.
-pub(super) struct Pending<T>(Mutex<Pin<Box<dyn Future<Output = T> + Send>>>);
+/// One that borrows nothing.
+pub(super) type Pending<T> = PendingIn<'static, T>;
 
-impl<T> Pending<T> {
-    pub(super) fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+/// The mutex is never locked.
+pub(super) struct PendingIn<'p, T>(Mutex<Pin<Box<dyn Future<Output = T> + Send + 'p>>>);
+
+impl<'p, T> PendingIn<'p, T> {
+    pub(super) fn new(future: impl Future<Output = T> + Send + 'p) -> Self {
         Self(Mutex::new(Box::pin(future)))
     }
 }
 
-impl<T> Future for Pending<T> {
+impl<T> Future for PendingIn<'_, T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {

@@ -621,7 +621,7 @@ fn stands_for_entry(error: &Error) -> bool {
 
 fn entry(key: &[u8], value: Lent<'_>) -> (Vec<u8>, Value) {
     let value = match value {
-        Lent::InPlace(value) => Value::new(Bytes::copy_from_slice(value)),
+        Lent::InPlace(value) => Value::copied(value),
         Lent::Loaded(value) => Value::new(value),
         Lent::Reference(kind) => Value::of(kind),
         Lent::Unread => Value::default(),
@@ -644,6 +644,43 @@ impl DoubleEndedIterator for Range<'_> {
 }
 
 impl Range<'_> {
+    /// Lends the next entry; what that waits for stays here, and not in a future that may be dropped.
+    fn poll_lent<R>(
+        &mut self,
+        value_wanted: bool,
+        function: impl FnOnce(&[u8], Lent<'_>) -> R,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<R>>> {
+        let (mut loading, mut function) = (self.loading.take(), Some(function));
+        let polled = self.poll_entry(
+            Direction::Forward,
+            value_wanted,
+            &mut loading,
+            &mut function,
+            context,
+        );
+        self.loading = loading;
+        polled
+    }
+
+    /// The same for other streams.
+    pub(super) fn poll_with<R>(
+        &mut self,
+        function: impl FnOnce(&[u8], &[u8]) -> R,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<R>>> {
+        self.poll_lent(true, |key, value| function(key, &value), context)
+    }
+
+    /// The same without values.
+    pub(super) fn poll_key_with<R>(
+        &mut self,
+        function: impl FnOnce(&[u8]) -> R,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<R>>> {
+        self.poll_lent(false, |key, _| function(key), context)
+    }
+
     /// The next entry for a stream.
     fn poll_owned<R>(
         &mut self,
@@ -654,16 +691,7 @@ impl Range<'_> {
         if self.failed {
             return Poll::Ready(None);
         }
-        let (mut loading, mut function) = (self.loading.take(), Some(function));
-        let polled = self.poll_entry(
-            Direction::Forward,
-            value_wanted,
-            &mut loading,
-            &mut function,
-            context,
-        );
-        self.loading = loading;
-        let next = ready!(polled);
+        let next = ready!(self.poll_lent(value_wanted, function, context));
         self.failed = (next.as_ref()).is_err_and(|error| !stands_for_entry(error));
         Poll::Ready(next.transpose())
     }

@@ -6,11 +6,14 @@
 //! prefix an operation, and can be narrowed again. Nothing in the tree knows of views.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::ops::{Bound, Deref, DerefMut};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, ready};
 
+use futures::Stream;
 use smallvec::SmallVec;
 
 use super::batch::Batch;
@@ -19,6 +22,7 @@ use super::range::Range;
 use super::reader::{check_key, prefix_end};
 use super::transaction::Transaction;
 use super::{Snapshot, Store};
+use crate::disk::block_on;
 use crate::error::Result;
 use crate::snapshot::Layered;
 use crate::transaction::Reads;
@@ -265,8 +269,8 @@ impl<T: Narrow + fmt::Debug> fmt::Debug for Subtree<'_, T> {
 }
 
 /// What comes next below a view, up to a separator, each once: see
-/// [`Store::components`]. An [`Iterator`] that waits;
-/// [`next_component`](Self::next_component) can be awaited.
+/// [`Store::components`]. As an [`Iterator`] it waits, as a [`Stream`] it is awaited; both end after an
+/// error.
 ///
 /// ```
 /// # let store = thunderhead::Store::in_memory()?;
@@ -286,6 +290,8 @@ pub struct Components<'r> {
     separator: u8,
     /// What has not been looked at, in the tree's keys. `None`: nothing.
     left: Option<Bounds>,
+    /// In which the next one is looked for.
+    range: Option<Range<'static>>,
     /// Where a transaction notes what it asked for.
     reads: Option<Arc<Mutex<Reads>>>,
     failed: bool,
@@ -305,6 +311,7 @@ impl Components<'_> {
             base,
             separator,
             left,
+            range: None,
             reads,
             failed: false,
             borrowed: PhantomData,
@@ -312,37 +319,46 @@ impl Components<'_> {
     }
 
     /// The next component: a key without the separator, or what keys have up to the first
-    /// separator, that included. One descent, whatever there is below it.
-    /// Errors: `Corrupt`; `Io`.
+    /// separator, that included. One descent, whatever there is below it. After an error it can be
+    /// asked again. Errors: `Corrupt`; `Io`.
     pub fn next_component(
         &mut self,
     ) -> Operation<impl Future<Output = Result<Option<Vec<u8>>>> + Send> {
-        Operation::new(async move {
-            let Some((low, high)) = self.left.clone() else {
-                return Ok(None);
-            };
-            let mut range = {
-                let (over, reads) = (self.over.clone(), self.reads.as_ref());
-                Range::new(over, low, high.clone(), Base::default(), reads)
-            };
-            let Some(key) = range.next_key_with(<[u8]>::to_vec).await? else {
-                self.left = None;
-                return Ok(None);
-            };
-            let stripped = self.base.bytes().len();
-            let name = &key[stripped..];
-            let separated = name.iter().position(|byte| *byte == self.separator);
-            let name = separated.map_or(name, |at| &name[..=at]).to_vec();
-            let next = match separated {
-                None => Some(Bound::Excluded(key)),
-                Some(_) => match prefix_end(&key[..stripped + name.len()]) {
-                    Bound::Excluded(end) => Some(Bound::Included(end)),
-                    _ => None,
-                },
-            };
-            self.left = next.map(|low| (low, high));
-            Ok(Some(name))
-        })
+        Operation::new(poll_fn(|context| self.poll_component(context)))
+    }
+
+    /// What it waits for stays here.
+    fn poll_component(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Vec<u8>>>> {
+        let Some((low, high)) = &self.left else {
+            return Poll::Ready(Ok(None));
+        };
+        let range = self.range.get_or_insert_with(|| {
+            let (over, reads) = (self.over.clone(), self.reads.as_ref());
+            Range::new(over, low.clone(), high.clone(), Base::default(), reads)
+        });
+        let found = ready!(range.poll_key_with(<[u8]>::to_vec, context))?;
+        self.range = None;
+        let Some(key) = found else {
+            self.left = None;
+            return Poll::Ready(Ok(None));
+        };
+        let stripped = self.base.bytes().len();
+        let name = &key[stripped..];
+        let separated = name.iter().position(|byte| *byte == self.separator);
+        let name = separated.map_or(name, |at| &name[..=at]).to_vec();
+        let next = match separated {
+            None => Some(Bound::Excluded(key)),
+            Some(_) => match prefix_end(&key[..stripped + name.len()]) {
+                Bound::Excluded(end) => Some(Bound::Included(end)),
+                _ => None,
+            },
+        };
+        self.left = self
+            .left
+            .take()
+            .zip(next)
+            .map(|((_, high), low)| (low, high));
+        Poll::Ready(Ok(Some(name)))
     }
 }
 
@@ -350,11 +366,19 @@ impl Iterator for Components<'_> {
     type Item = Result<Vec<u8>>;
 
     fn next(&mut self) -> Option<Self::Item> {
+        block_on(poll_fn(|context| Pin::new(&mut *self).poll_next(context)))
+    }
+}
+
+impl Stream for Components<'_> {
+    type Item = Result<Vec<u8>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.failed {
-            return None;
+            return Poll::Ready(None);
         }
-        let next = self.next_component().wait();
+        let next = ready!(self.poll_component(context));
         self.failed = next.is_err();
-        next.transpose()
+        Poll::Ready(next.transpose())
     }
 }

@@ -32,9 +32,6 @@ use crate::value::VALUE_BYTES_MAX;
 /// The largest operand of a merge, in bytes.
 const OPERAND_BYTES_MAX: usize = 64 << 10;
 
-/// More than the memory of a transaction grows by with a delete: a chunk of its arena.
-const DELETE_MEMORY_BYTES_MAX: usize = 2 << 20;
-
 /// This share of the memory of a transaction is for the notes of what it read.
 const READS_SHARE: usize = 8;
 
@@ -264,13 +261,8 @@ impl Writes {
 
     /// Whether it exceeds the memory of a transaction.
     pub(super) fn is_large(&self) -> bool {
-        self.exceeds_memory_with(0)
-    }
-
-    /// The same, were so many bytes added.
-    fn exceeds_memory_with(&self, more_bytes: usize) -> bool {
         let overlay = lock(&self.overlay);
-        let bytes = overlay.memory_bytes() + more_bytes;
+        let bytes = overlay.memory_bytes();
         let most = self.core.options.transaction_bytes;
         // Where keys ascend no step makes the pages of another anew: small ones cost nothing, and the
         // log could not take so much. But what keeps nobody waiting yet, goes on so.
@@ -725,9 +717,15 @@ impl Transaction {
         self.writes.appended = Some(key.to_vec());
     }
 
-    /// Whether deleting a key may spill.
-    pub(super) fn may_spill(&self) -> bool {
-        self.writes.exceeds_memory_with(DELETE_MEMORY_BYTES_MAX)
+    /// Whether it has outgrown its memory.
+    pub(super) fn is_large(&self) -> bool {
+        self.writes.is_large()
+    }
+
+    /// Deletes a key without waiting for anything: whoever does must see to what is large by then.
+    pub(super) fn delete_now(&mut self, key: &[u8]) -> Result<()> {
+        self.writes.appended = None;
+        self.writes.delete(key)
     }
 
     /// A range that does not borrow the transaction. It must be gone before anything spills.
