@@ -305,7 +305,8 @@ impl Core {
     /// Waits while far more names are in memory than should be.
     pub(super) async fn wait_for_room_for_names(self: &Arc<Self>) -> Result<()> {
         self.wait_while(|core| {
-            core.catalogue.journal_bytes() as u64 > 2 * core.options.checkpoint_log_bytes
+            let names_bytes = core.catalogue.journal_bytes() as u64;
+            names_bytes / 2 > core.options.checkpoint_log_bytes
         })
         .await
     }

@@ -24,6 +24,15 @@ const READAHEAD_SHARE: usize = 8;
 const JOURNAL_SHARE: usize = 16;
 const JOURNAL_BYTES_LEAST: usize = 256 << 10;
 
+/// The index of a journal is made when it is, for as much as it may hold.
+const JOURNAL_BYTES_MOST: usize = 256 << 20;
+
+/// Each checkpoint takes what is missing of the reserve, as far as the disk has it.
+const RESERVE_BYTES_MOST: u64 = 1 << 30;
+
+/// Less of log or journal would make a checkpoint or a journal of every commit, or of none.
+const DUE_BYTES_LEAST: usize = 256;
+
 /// When a commit is safe.
 ///
 /// | durability | on return | lost by a crash of the process | lost by a power failure |
@@ -167,9 +176,9 @@ impl Options {
     /// How many bytes of commits are gathered in memory before they are flushed into the tree.
     /// Larger saves work, and costs memory, up to seven times as much under load, and half of it
     /// more for their index. Default: 4 MiB. At most a sixteenth of [`Self::cache_bytes`] is used,
-    /// or 256 KiB.
+    /// or 256 KiB, and at most 256 MiB; at least 256 bytes.
     pub fn journal_bytes(mut self, bytes: usize) -> Self {
-        self.journal_bytes = bytes.max(256);
+        self.journal_bytes = bytes.clamp(DUE_BYTES_LEAST, JOURNAL_BYTES_MOST);
         self
     }
 
@@ -183,16 +192,16 @@ impl Options {
     }
 
     /// After how many bytes of log a checkpoint is due. Opening after a crash replays at most about
-    /// twice as much, into memory. Default: 32 MiB. At most [`Self::cache_bytes`] are used. Larger
-    /// saves writing pages that change often, and takes room on the disk.
+    /// twice as much, into memory. Default: 32 MiB. At most [`Self::cache_bytes`] are used, at least 256
+    /// bytes. Larger saves writing pages that change often, and takes room on the disk.
     pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
-        self.checkpoint_log_bytes = bytes;
+        self.checkpoint_log_bytes = bytes.max(DUE_BYTES_LEAST as u64);
         self
     }
 
     /// Within what time [`Durability::Deferred`] commits become durable. Default: 100 ms. Only a
     /// store with [`Maintenance::Background`] keeps time: a sync for each interval in which
-    /// something was committed.
+    /// something was committed. [`Duration::MAX`]: not by time.
     pub fn deferred_interval(mut self, interval: Duration) -> Self {
         self.deferred_interval = interval;
         self
@@ -213,7 +222,8 @@ impl Options {
     }
 
     /// How many bytes of the disk are kept ready so that a full disk can still be deleted from.
-    /// Default: a sixty-fourth of the store, 1 to 64 MiB.
+    /// Default: a sixty-fourth of the store, 1 to 64 MiB. More than 1 GiB is an error when the store is
+    /// opened. Where the disk has not so much room, it counts as full: only deletions are taken.
     pub fn reserve_bytes(mut self, bytes: u64) -> Self {
         self.reserve_bytes = Some(bytes);
         self
@@ -309,6 +319,19 @@ impl Options {
         self.history_bytes = self.history_bytes.min(self.cache_bytes / 8);
     }
 
+    /// Refuses what could be meant by nobody, before there is a file.
+    fn check(&self) -> Result<()> {
+        if let Some(message) = &self.operator_error {
+            return Err(Error::invalid(message.clone()));
+        }
+        match self.reserve_bytes {
+            Some(bytes) if bytes > RESERVE_BYTES_MOST => Err(Error::invalid(format!(
+                "a reserve of {bytes} bytes: at most {RESERVE_BYTES_MOST} are possible"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Opens a store in a file. Costs some reads after a [close](Store::close); after a crash,
     /// reading the log, about [`checkpoint_log_bytes`](Self::checkpoint_log_bytes), whatever the
     /// size of the store. It waits for that: on an asynchronous executor, open where blocking is
@@ -328,6 +351,7 @@ impl Options {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Store> {
+        self.check()?;
         self.open_disk(self.files.open(path)?)
     }
 
@@ -342,6 +366,7 @@ impl Options {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Store> {
+        self.check()?;
         self.open_disk(self.files.create(path)?)
     }
 
@@ -355,6 +380,7 @@ impl Options {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn open_or_create(&self, path: impl AsRef<Path>) -> Result<Store> {
+        self.check()?;
         self.open_disk(self.files.open_or_create(path)?)
     }
 
@@ -373,9 +399,7 @@ impl Options {
     /// # Ok::<(), thunderhead::Error>(())
     /// ```
     pub fn open_disk(&self, disk: impl DiskModel) -> Result<Store> {
-        if let Some(message) = &self.operator_error {
-            return Err(Error::invalid(message.clone()));
-        }
+        self.check()?;
         let (disk, mut options) = (Disk::new(disk)?, self.clone());
         let segment_bytes = disk.properties().segment_bytes;
         if options.settings.log_chunk_bytes > segment_bytes {

@@ -20,7 +20,7 @@ use super::key_range::KeyRange;
 use super::operation::{Look, LookFirst, Operation};
 use super::options::Durability;
 use super::reader::{check_key, half_open};
-use super::transaction::{check_length, check_operand};
+use super::transaction::{check_operand, zeroed};
 use crate::disk::{Page, in_blocking_face};
 use crate::error::Result;
 use crate::format::SequenceNumber;
@@ -99,8 +99,7 @@ impl Store {
         Operation::new(async move {
             self.reader.base.key(key.as_ref())?;
             self.shared.core.check_writable(true)?;
-            check_length(length)?;
-            let mut value = vec![0; length];
+            let mut value = zeroed(length)?;
             fill(&mut value);
             self.put_single(key.as_ref(), &value).await
         })

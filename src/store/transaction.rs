@@ -229,8 +229,7 @@ impl Writes {
         let full = &*self.base.key(key)?;
         self.core.check_writable(true)?;
         if length > self.core.pages.settings.inline_bytes_max as usize {
-            check_length(length)?;
-            let mut value = vec![0; length];
+            let mut value = zeroed(length)?;
             fill(&mut value);
             return self.put(key, &value).await;
         }
@@ -524,6 +523,19 @@ pub(super) fn check_length(length: usize) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Zeros for a value to be filled in. Whoever asks for more than there is gets an error, where one can
+/// be told before the memory is used.
+pub(super) fn zeroed(length: usize) -> Result<Vec<u8>> {
+    check_length(length)?;
+    let room = Vec::<u8>::new().try_reserve_exact(length);
+    room.map_err(|_| {
+        Error::invalid(format!(
+            "no memory for a value of {length} bytes: one that is written by `value_writer` needs little"
+        ))
+    })?;
+    Ok(vec![0; length])
 }
 
 impl Transaction {
