@@ -24,21 +24,9 @@ use crate::tree::journal::Journal;
 use crate::tree::merge::Operators;
 use crate::tree::page::Page;
 use crate::tree::pages::{Pages, check};
+use crate::tree::testing::Append;
 
 pub(super) const STORE: StoreId = StoreId([1; 16]);
-
-struct Append;
-
-impl crate::tree::MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or(&[]));
-        out.extend_from_slice(operand);
-    }
-}
 
 /// A disk with a root whose trees are being made.
 pub(super) struct Fixture {

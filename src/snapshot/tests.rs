@@ -12,25 +12,12 @@ use crate::disk::{Disk, MemoryDisk, block_on};
 use crate::format::record::{Record, Tag, range_end_payload};
 use crate::format::{Birth, PagePointer, SequenceNumber, Settings, StoreId};
 use crate::space::{Space, Urgency};
-use crate::tree::MergeOperator;
 use crate::tree::flush::Flush;
 use crate::tree::frozen_batch;
 use crate::tree::journal::Journal;
 use crate::tree::merge::Operators;
 use crate::tree::pages::Pages;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or(&[]));
-        out.extend_from_slice(operand);
-    }
-}
+use crate::tree::testing::Append;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 

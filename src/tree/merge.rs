@@ -462,21 +462,8 @@ pub(crate) fn resolve(
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::Append;
     use super::*;
-
-    struct Append;
-
-    impl MergeOperator for Append {
-        fn name(&self) -> &str {
-            "append"
-        }
-
-        fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-            assert_ne!(operand, b"panic");
-            out.extend_from_slice(existing.unwrap_or(&[]));
-            out.extend_from_slice(operand);
-        }
-    }
 
     fn known() -> Operators {
         let mut operators = Operators::default();

@@ -87,6 +87,8 @@ pub(crate) mod reach;
 pub(crate) mod relocate;
 pub(crate) mod search;
 pub(crate) mod slice;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub(crate) use frozen::{fold_entries, frozen_batch};
 pub use merge::MergeOperator;

@@ -14,28 +14,15 @@ use crate::snapshot::{
     Cursor, Direction, Layered, Lookup, Start, Stop, Version, count, load_value, lookup,
 };
 use crate::space::{Dropped, Space};
-use crate::tree::MergeOperator;
 use crate::tree::expand::free_some;
 use crate::tree::frozen_batch;
 use crate::tree::journal::Journal;
 use crate::tree::merge::{Base, Operators, fold, stored_base};
 use crate::tree::operation::Batch;
+use crate::tree::testing::Append;
 use crate::value::Shape;
 
 const SEGMENT_BYTES: u32 = 64 << 10;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or(&[]));
-        out.extend_from_slice(operand);
-    }
-}
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 type Extents = BTreeMap<Extent, Birth>;
