@@ -1,11 +1,9 @@
 //! Group commit: everybody who commits at the same time shares one write and one sync.
 //!
-//! Who finds nobody else, on a thread that waits, writes and publishes at once, without a queue:
-//! such a thread cannot lose interest half-way. Those who arrive meanwhile wait for it to end.
-//!
-//! Everybody else enters a queue. Whoever finds no group under way makes one of all that wait, and
-//! every waiter drives it: on a thread that waits, the write and the sync happen inline. The
-//! group's future belongs to the store, so dropping a commit's future after it entered the queue
+//! Who finds nobody else, on a thread that waits, writes and publishes at once: such a thread cannot
+//! lose interest half-way. Everybody else enters the [queue](super::queue), where whoever finds no
+//! group under way makes one of all that wait; on a thread that waits, the write and the sync happen
+//! inline. The group belongs to the store, so dropping a commit's future after it entered the queue
 //! does not cancel the commit; some other commit, the maintenance or `close` finishes it.
 //!
 //! A panic of the disk poisons the store, as a failed sync does, and goes to one who committed; the
@@ -15,14 +13,14 @@
 //! What was not published when a sync fails is never seen. Groups come one after the other, so what
 //! a transaction is validated against is what was published, and those before it in its group.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use futures::future::{BoxFuture, Either, Shared, select};
+use futures::future::{Either, select};
 use futures::lock::OwnedMutexGuard;
 use smallvec::SmallVec;
 
@@ -33,6 +31,7 @@ use super::maintenance::{LoggedValue, Maintaining};
 use super::naming::Naming;
 use super::open::prepared;
 use super::options::Durability;
+use super::queue::{Queue, Turn, Write};
 use super::validation::Validation;
 use crate::disk::{Page, block_on, in_blocking_face};
 use crate::error::{Error, ErrorKind, Result};
@@ -55,7 +54,7 @@ const DEFERRED_BYTES_MAX: usize = 256 << 10;
 const COMMITS_UNTOLD: u32 = 64;
 
 /// A commit on its way.
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// Empty: nothing to log, only to sync what came before.
     pub(super) records: Records,
     pub(super) durability: Durability,
@@ -104,16 +103,8 @@ impl Entry {
     }
 }
 
-#[derive(Default)]
-struct Done {
-    result: Mutex<Option<Result<SequenceNumber>>>,
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
-}
-
-struct Waiting {
-    entry: Entry,
-    done: Arc<Done>,
-}
+/// What came of a commit, or the panic that it met.
+pub(crate) type Outcome = thread::Result<Result<SequenceNumber>>;
 
 /// A group that the log has.
 #[derive(Clone, Copy)]
@@ -122,38 +113,18 @@ struct Written {
     synced_through: Option<SequenceNumber>,
 }
 
-type Group = Shared<BoxFuture<'static, ()>>;
-
-/// Who writes to the log.
-enum UnderWay {
-    /// A group, driven by all who wait for it.
-    Group(Group),
-    /// One commit on a thread that waits. Others may wait for it to end.
-    Alone { awaited: bool },
-}
-
-/// The next thing to do for somebody who wants a commit to end.
-enum Turn {
-    Drive(Group),
-    /// Until somebody's commit has ended: the count of the signal.
-    Wait(u64),
-    Nobody,
-}
-
 /// The right to commit alone, until dropped.
 pub(super) struct Alone<'c> {
     core: &'c Core,
     finished: bool,
+    /// Given up after the store was poisoned.
+    _turn: Turn<'c, Entry, Outcome>,
 }
 
 impl Drop for Alone<'_> {
     fn drop(&mut self) {
         if !self.finished {
             self.core.poison(&panicked());
-        }
-        let ended = lock(&self.core.queue).under_way.take();
-        if let Some(UnderWay::Alone { awaited: true }) = ended {
-            self.core.alone_ended.give();
         }
     }
 }
@@ -180,11 +151,53 @@ impl Drop for LeftAlone<'_> {
     }
 }
 
-/// Commits that wait, and the group that is under way.
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: Vec<Waiting>,
-    under_way: Option<UnderWay>,
+impl Write for Arc<Core> {
+    type Entry = Entry;
+    type Outcome = Outcome;
+
+    fn queue(&self) -> &Queue<Entry, Outcome> {
+        &self.queue
+    }
+
+    /// As many as one group of the log can hold.
+    fn together<'e>(&self, waiting: impl Iterator<Item = &'e Entry>) -> usize {
+        let properties = self.pages.disk.properties();
+        let most =
+            LogWriter::commit_bytes_max(properties.segment_bytes, properties.sector_bytes) / 2;
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            bytes += 16 + entry.bytes();
+            bytes <= most
+        };
+        waiting.take_while(fits).count().max(1)
+    }
+
+    async fn write(&self, mut entries: Vec<Entry>) -> Vec<Outcome> {
+        let result = AssertUnwindSafe(self.write_group(&mut entries)).catch_unwind();
+        let (result, panic) = match result.await {
+            Ok(result) => (result, None),
+            Err(panic) => {
+                let error = panicked();
+                self.poison(&error);
+                (Err(error), Some(panic))
+            }
+        };
+        match result {
+            Ok(sequences) => {
+                let pairs = entries.iter_mut().zip(sequences);
+                let outcomes = pairs
+                    .map(|(entry, sequence)| Ok(entry.refused.take().map_or(Ok(sequence), Err)));
+                outcomes.collect()
+            }
+            Err(error) => {
+                self.abandon(&entries, &error);
+                // It goes to one who committed, not to whoever happened to drive the group.
+                let panic = panic.into_iter().map(Err);
+                let errors = entries.iter().map(|_| Ok(Err(error.duplicate())));
+                panic.chain(errors).take(entries.len()).collect()
+            }
+        }
+    }
 }
 
 impl Core {
@@ -205,55 +218,43 @@ impl Core {
     }
 
     async fn commit_with_others(self: &Arc<Self>, entry: Entry) -> Result<SequenceNumber> {
-        let done = Arc::new(Done::default());
         let mut left = LeftAlone {
             core: self,
             finished: false,
         };
-        lock(&self.queue).waiting.push(Waiting {
-            entry,
-            done: Arc::clone(&done),
-        });
-        loop {
-            if let Some(result) = lock(&done.result).take() {
-                left.finished = true;
-                let panic = lock(&done.panic).take();
-                return panic.map_or(result, |panic| resume_unwind(panic));
-            }
-            if !self.advance().await {
-                left.finished = true;
-                return lock(&done.result).take().unwrap_or_else(|| Err(panicked()));
-            }
-        }
+        let outcome = Queue::enter(self, entry, in_blocking_face()).await;
+        left.finished = true;
+        outcome.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
     /// The right to commit alone, if nobody else commits and this thread will see it through: it
     /// waits, or the commit only enters the journal, which takes no disk.
     fn alone(&self, entry: &Entry) -> Option<Alone<'_>> {
-        let in_memory = || {
-            let log = self.log.as_ref();
-            entry.durability == Durability::Deferred
-                && !self.stopping.load(Ordering::Acquire)
-                && log.is_some_and(|log| !self.is_full(lock(log).deferred_bytes + entry.bytes()))
-        };
-        self.alone_if(|| in_blocking_face() || in_memory())
+        if in_blocking_face() {
+            return self.alone_waiting(entry.durability);
+        }
+        if entry.durability != Durability::Deferred {
+            return None;
+        }
+        let turn = self.queue.turn(true)?;
+        let log = self.log.as_ref()?;
+        let written = self.is_full(lock(log).deferred_bytes + entry.bytes())
+            || self.stopping.load(Ordering::Acquire);
+        (!written).then(|| self.alone_with(turn))
     }
 
     /// The same for a thread that waits.
-    pub(super) fn alone_waiting(&self) -> Option<Alone<'_>> {
-        self.alone_if(|| true)
+    pub(super) fn alone_waiting(&self, durability: Durability) -> Option<Alone<'_>> {
+        let turn = self.queue.turn_soon(durability != Durability::Immediate)?;
+        Some(self.alone_with(turn))
     }
 
-    fn alone_if(&self, sees_through: impl FnOnce() -> bool) -> Option<Alone<'_>> {
-        let mut queue = lock(&self.queue);
-        if !queue.waiting.is_empty() || queue.under_way.is_some() || !sees_through() {
-            return None;
-        }
-        queue.under_way = Some(UnderWay::Alone { awaited: false });
-        Some(Alone {
+    fn alone_with<'c>(&'c self, turn: Turn<'c, Entry, Outcome>) -> Alone<'c> {
+        Alone {
             core: self,
             finished: false,
-        })
+            _turn: turn,
+        }
     }
 
     pub(super) fn commit_alone(
@@ -275,18 +276,7 @@ impl Core {
 
     /// Drives groups that were left alone by those who began them.
     pub(super) async fn finish_groups(self: &Arc<Self>) {
-        while self.advance().await {}
-    }
-
-    /// Drives the group under way, or a new one of those who wait, to its end; says whether there
-    /// was any.
-    async fn advance(self: &Arc<Self>) -> bool {
-        match self.turn() {
-            Turn::Drive(group) => group.await,
-            Turn::Wait(count) => self.alone_ended.after(count).await,
-            Turn::Nobody => return false,
-        }
-        true
+        while Queue::advance(self).await {}
     }
 
     /// Waits to be alone inside the gate, driving groups that were left alone meanwhile.
@@ -300,41 +290,6 @@ impl Core {
                 Either::Right(((), waiting)) => entering = waiting,
             }
         }
-    }
-
-    /// The group under way, or a new one of those who wait.
-    fn turn(self: &Arc<Self>) -> Turn {
-        let mut queue = lock(&self.queue);
-        match &mut queue.under_way {
-            Some(UnderWay::Group(group)) => return Turn::Drive(group.clone()),
-            Some(UnderWay::Alone { awaited }) => {
-                *awaited = true;
-                return Turn::Wait(self.alone_ended.count());
-            }
-            None => {}
-        }
-        if queue.waiting.is_empty() {
-            return Turn::Nobody;
-        }
-        let (entries, done) = self.take_entries(&mut queue.waiting);
-        let group = run_group(Arc::clone(self), entries, done).boxed().shared();
-        queue.under_way = Some(UnderWay::Group(group.clone()));
-        Turn::Drive(group)
-    }
-
-    /// As many of those who wait as one group of the log can hold.
-    fn take_entries(&self, waiting: &mut Vec<Waiting>) -> (Vec<Entry>, Vec<Arc<Done>>) {
-        let properties = self.pages.disk.properties();
-        let most =
-            LogWriter::commit_bytes_max(properties.segment_bytes, properties.sector_bytes) / 2;
-        let mut bytes = 0;
-        let fits = |waiting: &&Waiting| {
-            bytes += 16 + waiting.entry.bytes();
-            bytes <= most
-        };
-        let count = waiting.iter().take_while(fits).count().max(1);
-        let taken = waiting.drain(..count);
-        taken.map(|waiting| (waiting.entry, waiting.done)).unzip()
     }
 
     /// Writes, syncs and publishes a group: the sequence of each entry.
@@ -664,34 +619,4 @@ fn seal_names(entries: &mut [Entry], mut next: SequenceNumber) {
             next = next.next();
         }
     }
-}
-
-async fn run_group(core: Arc<Core>, mut entries: Vec<Entry>, done: Vec<Arc<Done>>) {
-    let write = AssertUnwindSafe(core.write_group(&mut entries)).catch_unwind();
-    let result = write.await.unwrap_or_else(|panic| {
-        // It goes to one who committed, not to whoever happened to drive the group.
-        if let Some(first) = done.first() {
-            *lock(&first.panic) = Some(panic);
-        }
-        let error = panicked();
-        core.poison(&error);
-        Err(error)
-    });
-    match result {
-        Ok(sequences) => {
-            for ((done, entry), sequence) in done.iter().zip(&mut entries).zip(sequences) {
-                let refused = entry.refused.take();
-                *lock(&done.result) = Some(refused.map_or(Ok(sequence), Err));
-            }
-        }
-        Err(error) => {
-            core.abandon(&entries, &error);
-            for done in &done {
-                *lock(&done.result) = Some(Err(error.duplicate()));
-            }
-        }
-    }
-    // Only now: who finds no group under way finds the results.
-    let finished = lock(&core.queue).under_way.take();
-    drop(finished);
 }

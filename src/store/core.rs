@@ -1,6 +1,7 @@
 //! What all handles of an open store share.
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use bytes::BytesMut;
 
 use super::bases::Bases;
 use super::catalogue::Catalogue;
-use super::commit::Queue;
+use super::commit::{Entry, Outcome};
 use super::current::Current;
 use super::gate::{Gate, lock};
 use super::history::History;
@@ -18,6 +19,7 @@ use super::job::Jobs;
 use super::kept::Kept;
 use super::maintenance::{LoggedValue, Maintaining};
 use super::options::{Maintenance, Options};
+use super::queue::Queue;
 use super::signal::Signal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Birth, PagePointer, SequenceNumber};
@@ -96,9 +98,8 @@ pub(crate) struct Core {
     pub(super) history: History,
     /// Where records of single writes are put together.
     pub(super) encoded: Mutex<BytesMut>,
-    pub(super) queue: Mutex<Queue>,
-    /// A commit that was alone has ended, and others waited for it.
-    pub(super) alone_ended: Signal,
+    /// Who commits.
+    pub(super) queue: Queue<Entry, Outcome>,
     /// `None` when open for reading only.
     pub(super) log: Option<Mutex<Log>>,
     pub(super) maintaining: Arc<futures::lock::Mutex<Maintaining>>,
@@ -165,8 +166,7 @@ impl Core {
             published: AtomicU64::new(published.0),
             gate: Gate::default(),
             encoded: Mutex::default(),
-            queue: Mutex::default(),
-            alone_ended: Signal::default(),
+            queue: Queue::new(processors()),
             log: log.map(Mutex::new),
             maintaining: Arc::new(futures::lock::Mutex::new(maintaining)),
             values: Mutex::default(),
@@ -407,4 +407,9 @@ impl Core {
             }
         }
     }
+}
+
+/// How many threads get anywhere at the same time.
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }

@@ -27,13 +27,13 @@
 //! | `modify` | writing what depends on what is there |
 //! | `writing`, `value_writer`, `splice`, `bases` | values written as they come, and parts of them |
 //! | `value_reader`, `value_ahead` | values read as they are wanted, and before they are |
-//! | `commit`, `gate` | group commit, and who may write |
+//! | `commit`, `queue`, `gate` | group commit, whose turn it is, and who may write |
 //! | `snapshots`, `naming`, `catalogue`, `kept` | snapshots that have names: the face, commits, what is known of them, and reading them |
 //! | `maintenance`, `checkpoint` | what commits leave behind, and how it becomes durable pages |
 //! | `compact` | moving things together and giving the rest back |
 //! | `watch` | what is committed, as it comes |
 //! | `verify`, `statistics`, `levels` | looking at a store |
-//! | `signal`, `pending`, `random` | what the others need: waking each other, waiting, and salts |
+//! | `signal`, `pending`, `random`, `sync` | what the others need: waking each other, waiting, salts, and locks |
 
 mod ahead;
 #[cfg(any(test, feature = "simulation"))]
@@ -56,6 +56,8 @@ mod diff;
 mod diff_tests;
 mod estimate;
 mod gate;
+#[cfg(test)]
+mod gate_tests;
 mod history;
 mod job;
 mod kept;
@@ -71,12 +73,15 @@ mod open;
 mod operation;
 mod options;
 mod pending;
+mod queue;
 mod random;
 mod range;
 mod reader;
 mod reconcile;
 mod savepoint;
 mod signal;
+#[cfg(test)]
+mod signal_tests;
 mod single;
 mod snapshot;
 mod snapshots;
@@ -84,6 +89,7 @@ mod splice;
 mod statistics;
 mod stored_value;
 mod subtree;
+mod sync;
 mod transact;
 mod transaction;
 mod validation;

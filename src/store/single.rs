@@ -327,7 +327,7 @@ impl Store {
             return Ok(None);
         }
         core.check_open()?;
-        let Some(mut alone) = core.alone_waiting() else {
+        let Some(mut alone) = core.alone_waiting(self.durability) else {
             return Ok(None);
         };
         if self.durability == Durability::Buffered
