@@ -787,7 +787,7 @@ fn a_single_record_is_logged_as_any_other_commit() {
         record.append_to(&mut encoded);
         let bytes = encoded.len();
         let commit = [Bytes::from(encoded)];
-        let page = single.append_record(&record, bytes, &mut buffer);
+        let page = single.append_small(bytes, |to| record.append_to(to), &mut buffer);
         assert_eq!(page.is_some(), single.position() != any.position());
         let Some(page) = page else {
             let needs = any.append(SequenceNumber(number), &[&commit], false);
@@ -818,5 +818,6 @@ fn a_single_record_is_logged_as_any_other_commit() {
         payload: &[],
     };
     let bytes = record.encoded_bytes();
-    assert!(single.append_record(&record, bytes, &mut buffer).is_none());
+    let page = single.append_small(bytes, |to| record.append_to(to), &mut buffer);
+    assert!(page.is_none());
 }

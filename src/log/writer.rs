@@ -13,7 +13,6 @@ use super::format::{
 use super::replay::LoggedGroup;
 use crate::disk::Page;
 use crate::format::bytes::{VARINT_BYTES_MAX, put_varint, varint, varint_bytes};
-use crate::format::record::Record;
 use crate::format::{Address, Extent, LogPosition, SequenceNumber, StoreId};
 
 /// Buffers from this size on are saved as they are; smaller ones are copied, so that a small group
@@ -192,12 +191,13 @@ impl LogWriter {
         Ok(pages)
     }
 
-    /// Appends one commit of one record, which no sync follows, put together in an empty buffer: the
-    /// page, which ends with the record. `None`, and nothing has changed: it takes another chunk.
-    pub(crate) fn append_record(
+    /// Appends one commit, which no sync follows, with so many bytes of records that a function puts
+    /// into an empty buffer: the page, which ends with them. `None`, and nothing has changed: it takes
+    /// another chunk.
+    pub(crate) fn append_small(
         &mut self,
-        record: &Record<'_>,
         bytes: usize,
+        records: impl FnOnce(&mut &mut [u8]),
         buffer: &mut BytesMut,
     ) -> Option<Page> {
         let group_bytes = Self::group_bytes(bytes);
@@ -211,8 +211,8 @@ impl LogWriter {
         let (length, taken) = varint(bytes as u64);
         let mut rest = &mut *payload;
         rest.put_slice(&length[..taken]);
-        record.append_to(&mut rest);
-        debug_assert!(rest.is_empty(), "the record has as many bytes as was said");
+        records(&mut rest);
+        debug_assert!(rest.is_empty(), "there are as many bytes as was said");
         let checksum = crc32fast::hash(payload);
         let (encoded, at) = self.begin_group(1, payload.len(), checksum, self.synced_through);
         header.copy_from_slice(&encoded);

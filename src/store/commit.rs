@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures::FutureExt;
 use futures::future::{Either, select};
 use futures::lock::OwnedMutexGuard;
@@ -32,10 +32,11 @@ use super::naming::Naming;
 use super::open::prepared;
 use super::options::Durability;
 use super::queue::{Queue, Turn, Write};
+use super::single::Small;
 use super::validation::Validation;
 use crate::disk::{Page, block_on, in_blocking_face};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::record::{Record, USER_TREE};
+use crate::format::record::USER_TREE;
 use crate::format::{Address, Birth, PagePointer, SequenceNumber};
 use crate::log::writer::{LogWriter, NeedChunk};
 use crate::snapshot::Version;
@@ -513,23 +514,36 @@ impl Core {
         log.until_told -= 1;
     }
 
-    /// Commits a record that asks for no sync, on a thread that waits. `None`: that takes more than
-    /// one write to the log, and nothing was done.
+    /// Commits so many bytes of records and asks for no sync, on a thread that waits. `None`: that
+    /// takes more than one write to the log, and nothing was done.
     ///
     /// As [`Self::commit_alone`]; but this is what small writes cost, so that it keeps neither a
     /// queue nor the state of a future, and what is written is what the journal keeps.
-    pub(super) fn commit_record(
+    pub(super) fn commit_small(
         &self,
         alone: &mut Alone<'_>,
-        record: &Record<'_>,
+        written: &Small<'_>,
         bytes: usize,
     ) -> Result<Option<SequenceNumber>> {
-        let result = self.write_record(record, bytes);
+        let result = self.write_small(written, bytes);
         alone.finished = !matches!(result, Ok(None));
         result
     }
 
-    fn write_record(&self, record: &Record<'_>, bytes: usize) -> Result<Option<SequenceNumber>> {
+    /// The same for a transaction.
+    pub(super) fn commit_validated(
+        &self,
+        alone: &mut Alone<'_>,
+        validation: Option<&mut Validation>,
+        records: &[u8],
+    ) -> Result<Option<SequenceNumber>> {
+        let valid = validation.map_or(Ok(()), |validation| self.validate(validation, &[]));
+        // Who is refused has written nothing.
+        valid.inspect_err(|_| alone.finished = true)?;
+        self.commit_small(alone, &Small::Encoded(records), records.len())
+    }
+
+    fn write_small(&self, written: &Small<'_>, bytes: usize) -> Result<Option<SequenceNumber>> {
         self.check_poisoned()?;
         let began = Began::now();
         let log = self.log()?;
@@ -540,14 +554,14 @@ impl Core {
                 return Ok(None);
             }
             debug_assert_eq!(log.next, log.writer.next_sequence(), "all are written");
-            let Some(page) = self.encode_page(&mut log.writer, record, bytes) else {
+            let Some(page) = self.encode_page(&mut log.writer, written, bytes) else {
                 return Ok(None);
             };
             log.since_checkpoint += page.bytes.len() as u64;
             log.count(&self.counters.log_bytes, page.bytes.len() as u64);
             page
         };
-        let kept = page.bytes.clone();
+        let mut kept = page.bytes.clone();
         if let Err(error) = self.pages.disk.save_waiting(vec![page]) {
             self.poison(&error);
             return Err(error);
@@ -558,9 +572,15 @@ impl Core {
         (self.counters.committed_bytes).fetch_add(bytes as u64, Ordering::Relaxed);
         let mut current = self.current.change();
         let sequence = log.next;
-        current.parts().journals[0]
-            .append_checked(record, kept, sequence)
-            .inspect_err(|error| self.poison(error))?;
+        let journal = &current.parts().journals[0];
+        let entered = match written {
+            Small::One(record) => journal.append_checked(record, kept, sequence),
+            Small::Encoded(_) => {
+                kept.advance(kept.len() - bytes);
+                journal.append(kept, USER_TREE, sequence)
+            }
+        };
+        entered.inspect_err(|error| self.poison(error))?;
         self.show(&mut log, &mut current, sequence);
         drop(current);
         drop(log);

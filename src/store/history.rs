@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 
 use super::core::Core;
 use super::gate::lock;
@@ -22,6 +22,8 @@ use crate::tree::journal::Journal;
 pub(super) struct History {
     state: Mutex<State>,
     bytes_max: usize,
+    /// Everything after this is here or in the newest journal. Changed with the lock.
+    complete_after: AtomicU64,
     /// How many transactions were refused and tried again.
     retried: AtomicU64,
 }
@@ -32,8 +34,6 @@ struct State {
     /// Frozen journals, oldest first, with the memory that each takes.
     journals: VecDeque<(Arc<Journal>, usize)>,
     bytes: usize,
-    /// Everything after this is here or in the newest journal.
-    complete_after: SequenceNumber,
 }
 
 impl State {
@@ -53,21 +53,6 @@ impl State {
             self.open.remove(at);
         }
     }
-
-    /// Lets go of what nobody needs, and of what is too much.
-    fn trim(&mut self, bytes_max: usize) {
-        let oldest = self.open.first().map(|(since, _)| *since);
-        while let Some((journal, bytes)) = self.journals.front() {
-            let last = journal.last_sequence().unwrap_or_default();
-            let needed = oldest.is_some_and(|oldest| oldest < last);
-            if needed && self.bytes <= bytes_max {
-                return;
-            }
-            self.bytes -= bytes;
-            self.complete_after = self.complete_after.max(last);
-            self.journals.pop_front();
-        }
-    }
 }
 
 /// The journals that have what was committed after a sequence.
@@ -80,10 +65,25 @@ impl History {
                 open: SmallVec::new(),
                 journals: VecDeque::new(),
                 bytes: 0,
-                complete_after: published,
             }),
             bytes_max,
+            complete_after: AtomicU64::new(published.0),
             retried: AtomicU64::new(0),
+        }
+    }
+
+    /// Lets go of what nobody needs, and of what is too much.
+    fn trim(&self, state: &mut State) {
+        let oldest = state.open.first().map(|(since, _)| *since);
+        while let Some((journal, bytes)) = state.journals.front() {
+            let last = journal.last_sequence().unwrap_or_default();
+            let needed = oldest.is_some_and(|oldest| oldest < last);
+            if needed && state.bytes <= self.bytes_max {
+                return;
+            }
+            state.bytes -= bytes;
+            self.complete_after.fetch_max(last.0, Ordering::AcqRel);
+            state.journals.pop_front();
         }
     }
 
@@ -98,22 +98,27 @@ impl History {
         let bytes = journal.memory_bytes();
         state.bytes += bytes;
         state.journals.push_back((journal, bytes));
-        state.trim(self.bytes_max);
+        self.trim(&mut state);
     }
 
     /// A commit went past the journals.
     pub(super) fn break_at(&self, sequence: SequenceNumber) {
         let mut state = lock(&self.state);
-        state.complete_after = sequence;
+        self.complete_after.store(sequence.0, Ordering::Release);
         state.journals.clear();
         state.bytes = 0;
+    }
+
+    /// Everything after this is here or in the newest journal.
+    fn complete_after(&self) -> SequenceNumber {
+        SequenceNumber(self.complete_after.load(Ordering::Acquire))
     }
 
     /// The journals that have all that was committed after a sequence, newest first, with the one
     /// that was the newest a moment ago. `None`: they are not kept.
     fn after(&self, since: SequenceNumber, newest: Arc<Journal>) -> Option<Recent> {
         let state = lock(&self.state);
-        if since < state.complete_after {
+        if since < self.complete_after() {
             return None;
         }
         let newest_first = state.journals.iter().rev().map(|(journal, _)| journal);
@@ -154,7 +159,7 @@ impl Since {
             let mut state = lock(&history.state);
             state.remove(self.sequence);
             state.add(sequence);
-            state.trim(history.bytes_max);
+            history.trim(&mut state);
             self.sequence = sequence;
         }
     }
@@ -165,7 +170,7 @@ impl Drop for Since {
         let history = &self.core.history;
         let mut state = lock(&history.state);
         state.remove(self.sequence);
-        state.trim(history.bytes_max);
+        history.trim(&mut state);
     }
 }
 
@@ -197,6 +202,13 @@ impl Core {
     pub(super) fn committed_after(&self, since: SequenceNumber) -> Option<Recent> {
         // In this order: a journal goes into the history before the next version is shown.
         let newest = Arc::clone(&self.current.load().journals[0]);
+        // Most who ask began a moment ago.
+        let first = newest.first_sequence();
+        if first.is_some_and(|first| first <= since.next())
+            && since >= self.history.complete_after()
+        {
+            return Some(smallvec![newest]);
+        }
         self.history.after(since, newest)
     }
 }

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::sync::MutexGuard;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use smallvec::smallvec;
 
@@ -331,7 +331,7 @@ impl Store {
             return Ok(None);
         };
         if self.durability == Durability::Buffered
-            && let Some(sequence) = core.commit_record(&mut alone, &record, bytes)?
+            && let Some(sequence) = core.commit_small(&mut alone, &Small::One(record), bytes)?
         {
             return Ok(Some(sequence));
         }
@@ -444,15 +444,27 @@ impl Core {
         shared.split().freeze()
     }
 
-    /// Puts a record of so many bytes into memory as a page of the log, where it comes last. `None`:
-    /// it is too large for that, or the log has no room at hand.
+    /// Puts what is written, so many bytes, into memory as a page of the log, where it comes last.
+    /// `None`: it is too large for that, or the log has no room at hand.
     pub(super) fn encode_page(
         &self,
         log: &mut LogWriter,
-        record: &Record<'_>,
+        written: &Small<'_>,
         bytes: usize,
     ) -> Option<Page> {
         let mut shared = self.shared_memory(LogWriter::group_bytes(bytes))?;
-        log.append_record(record, bytes, &mut shared)
+        let append = |to: &mut &mut [u8]| match written {
+            Small::One(record) => record.append_to(to),
+            Small::Encoded(records) => to.put_slice(records),
+        };
+        log.append_small(bytes, append, &mut shared)
     }
+}
+
+/// What a commit writes that goes to the log in one piece.
+pub(super) enum Small<'r> {
+    /// One record, which was checked.
+    One(Record<'r>),
+    /// Some records, encoded.
+    Encoded(&'r [u8]),
 }

@@ -20,6 +20,7 @@ use super::subtree::{Base, Bounds};
 use super::validation::Validation;
 use super::writing::Writing;
 use super::{Store, reading_methods, writing_methods};
+use crate::disk::in_blocking_face;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Tag, USER_TREE, read_range_end};
 use crate::format::{Address, SequenceNumber};
@@ -425,7 +426,7 @@ impl Writes {
     pub(super) async fn commit(
         mut self,
         durability: Durability,
-        validation: Option<Box<Validation>>,
+        mut validation: Option<Box<Validation>>,
     ) -> Result<SequenceNumber> {
         let urgency = if self.grows {
             Urgency::Ordinary
@@ -461,6 +462,22 @@ impl Writes {
         if overlay.is_empty() && naming.is_none() {
             return Ok(self.core.published());
         }
+        let mut turn = match in_blocking_face() {
+            true => self.core.alone_waiting(durability),
+            false => None,
+        };
+        if let Some(turn) = &mut turn
+            && durability == Durability::Buffered
+            && self.values.is_empty()
+            && naming.is_none()
+            && let Some(records) = overlay.one_piece()
+        {
+            let validation = validation.as_deref_mut();
+            let committed = self.core.commit_validated(turn, validation, records)?;
+            if let Some(sequence) = committed {
+                return Ok(sequence);
+            }
+        }
         let entry = Entry {
             records: overlay.into_buffers().into(),
             durability,
@@ -476,7 +493,10 @@ impl Writes {
                 .collect(),
             inside: self.inside.take(),
         };
-        self.core.commit(entry).await
+        match turn {
+            Some(turn) => self.core.commit_alone(turn, entry),
+            None => self.core.commit(entry).await,
+        }
     }
 }
 
@@ -631,10 +651,9 @@ impl Transaction {
             Box::pin(self.be_alone()).await?;
             return Ok(None);
         }
-        let core = Arc::clone(&self.writes.core);
-        core.check_writable(false)?;
+        self.writes.core.check_writable(false)?;
         let mut validation = self.validation(self.isolation)?;
-        core.wait_for_room().await?;
+        self.writes.core.wait_for_room().await?;
         let was = self.view();
         let mut rounds = 0;
         loop {
@@ -647,7 +666,7 @@ impl Transaction {
                 self.writes.enter(pass).await?;
             }
             if let (Some(validation), Some(was)) = (&mut validation, &was) {
-                validation.catch_up(&core, was).await?;
+                validation.catch_up(&self.writes.core, was).await?;
             }
             if pass == Pass::Alone {
                 return Ok(validation);
@@ -655,7 +674,7 @@ impl Transaction {
             self.writes.enter(pass).await?;
             // It may have waited for many commits.
             let kept = match &mut validation {
-                Some(validation) => validation.advance(&core)?,
+                Some(validation) => validation.advance(&self.writes.core)?,
                 None => true,
             };
             if kept {

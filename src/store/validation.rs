@@ -28,6 +28,8 @@ pub(super) struct Validation {
     ranges: Ranges,
     began: SequenceNumber,
     /// Up to here it was found unchanged.
+    checked: SequenceNumber,
+    /// Keeps what was committed since then, and a little more.
     since: Since,
 }
 
@@ -36,6 +38,7 @@ impl Validation {
         Self {
             ranges,
             began: since.sequence(),
+            checked: since.sequence(),
             since,
         }
     }
@@ -53,9 +56,9 @@ impl Validation {
     /// Looks at what was published meanwhile. `false`: the history does not reach back so far.
     pub(super) fn advance(&mut self, core: &Core) -> Result<bool> {
         let now = core.published();
-        let since = self.since.sequence();
+        let since = self.checked;
         if now <= since || self.ranges.is_empty() {
-            self.since.advance(now);
+            self.checked = now.max(since);
             return Ok(true);
         }
         let Some(journals) = core.committed_after(since) else {
@@ -66,7 +69,7 @@ impl Validation {
         match newer {
             Some(newer) => Err(self.conflict(newer, now)),
             None => {
-                self.since.advance(now);
+                self.checked = now;
                 Ok(true)
             }
         }
@@ -89,6 +92,7 @@ impl Validation {
                 return Err(self.conflict(newer, view.bound));
             }
         }
+        self.checked = since.sequence();
         self.since = since;
         Ok(())
     }
@@ -135,7 +139,8 @@ impl Core {
         }
     }
 
-    fn validate(&self, validation: &mut Validation, before: &[Entry]) -> Result<()> {
+    /// The same for one, with those before it in its group.
+    pub(super) fn validate(&self, validation: &mut Validation, before: &[Entry]) -> Result<()> {
         if !validation.advance(self)? {
             // Only if more was committed than is kept since it last looked, a moment ago.
             let all = validation.ranges.iter().next();

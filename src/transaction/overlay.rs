@@ -17,6 +17,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::index::Index;
 use super::sorted::SortedOperations;
@@ -30,6 +31,12 @@ const CHUNK_BYTES_MAX: usize = 1 << 20;
 
 /// Buffers for the log that are smaller than this are joined with their neighbours.
 const BUFFER_BYTES_MIN: usize = 4 << 10;
+
+/// What the first chunk has room for, if no record is larger.
+const CHUNK_BYTES_AT_FIRST: usize = 512;
+
+/// A key, most of which are short.
+type LastKey = SmallVec<[u8; 32]>;
 
 /// Where a record begins: chunk and offset. Later records have greater places.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -151,8 +158,12 @@ impl Arena {
             }
             self.open.reserve_exact(self.open_bytes_max.max(bytes));
         } else if self.open.is_empty() {
-            // Most transactions are small: no more than is needed, and doubling from there.
-            self.open.reserve_exact(bytes);
+            // Most transactions are small: little more than is needed, and doubling from there.
+            let least = match self.frozen.is_empty() {
+                true => CHUNK_BYTES_AT_FIRST,
+                false => 0,
+            };
+            self.open.reserve_exact(bytes.max(least));
         }
         self.bytes += bytes;
         &mut self.open
@@ -186,7 +197,7 @@ pub(crate) struct Overlay {
     index: Option<Box<Index>>,
     ordered: Option<Box<Ordered>>,
     /// The last key, as long as the keys ascend and none is deleted by a range.
-    ascending: Option<Vec<u8>>,
+    ascending: Option<LastKey>,
 }
 
 /// A place in an overlay, to come back to.
@@ -195,7 +206,7 @@ pub(crate) struct Mark {
     end: Place,
     operations: usize,
     range_deletes: usize,
-    ascending: Option<Vec<u8>>,
+    ascending: Option<LastKey>,
 }
 
 impl Overlay {
@@ -236,7 +247,7 @@ impl Overlay {
             range_deletes: 0,
             index: None,
             ordered: None,
-            ascending: Some(Vec::new()),
+            ascending: Some(LastKey::new()),
         }
     }
 
@@ -418,9 +429,21 @@ impl Overlay {
         self.bytes() + (self.arena.open.capacity() - self.arena.open.len()) + index + ordered
     }
 
+    /// All records in the order of appending, if they are in one piece.
+    pub(crate) fn one_piece(&self) -> Option<&[u8]> {
+        let Arena { frozen, open, .. } = &self.arena;
+        match &frozen[..] {
+            [] => Some(open),
+            [only] if open.is_empty() => Some(only),
+            _ => None,
+        }
+    }
+
     /// The records in the order of appending, for the log and the journal. One buffer if they are
     /// few; nothing is copied but small pieces, which an ordered view may have left.
     pub(crate) fn into_buffers(mut self) -> Vec<Bytes> {
+        // The journal keeps it.
+        self.arena.open.shrink_to_fit();
         self.arena.freeze();
         let frozen = self.arena.frozen;
         if frozen.iter().all(|chunk| chunk.len() >= BUFFER_BYTES_MIN) || frozen.len() == 1 {

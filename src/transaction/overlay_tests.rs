@@ -159,9 +159,12 @@ fn a_small_transaction_is_one_buffer_of_its_size() {
     assert!(overlay.is_empty());
     assert_eq!(overlay.lookup(b"a", &mut Found::new()), Outcome::Continue);
     overlay.put(b"a", Tag::Inline, b"1");
-    assert_eq!(overlay.memory_bytes(), overlay.bytes());
+    assert_eq!(overlay.memory_bytes(), CHUNK_BYTES_AT_FIRST);
+    assert_eq!(overlay.one_piece().map(<[u8]>::len), Some(overlay.bytes()));
     overlay.journal();
+    assert_eq!(overlay.one_piece().map(<[u8]>::len), Some(overlay.bytes()));
     overlay.delete(b"b");
+    assert_eq!(overlay.one_piece(), None);
     overlay.journal();
     overlay.put_reserved(b"c", 0);
     let buffers = overlay.into_buffers();

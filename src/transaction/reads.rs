@@ -13,6 +13,9 @@ use std::ops::Bound;
 
 use crate::tree::journal::key_head;
 
+/// Room for the keys of a transaction that reads few.
+const BYTES_AT_FIRST: usize = 128;
+
 /// Where some bytes stand.
 #[derive(Clone, Copy, Debug)]
 struct Span {
@@ -75,6 +78,9 @@ impl List {
     }
 
     fn push_bytes(&mut self, parts: [&[u8]; 2]) -> Span {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(BYTES_AT_FIRST);
+        }
         let at = self.bytes.len() as u32;
         parts
             .into_iter()
@@ -144,18 +150,14 @@ impl List {
     fn normalize(&mut self) {
         let mut items = std::mem::take(&mut self.items);
         items.sort_unstable_by(|left, right| self.compare_lows(left, right));
-        let mut kept: Vec<Item> = Vec::with_capacity(items.len());
-        for item in items {
-            match kept.last_mut() {
-                Some(last) if !self.ends_at_or_before(last.end, self.span(item.low)) => {
-                    if self.compare_ends(last.end, item.end).is_lt() {
-                        last.end = item.end;
-                    }
-                }
-                _ => kept.push(item),
+        items.dedup_by(|item, last| {
+            let joined = !self.ends_at_or_before(last.end, self.span(item.low));
+            if joined && self.compare_ends(last.end, item.end).is_lt() {
+                last.end = item.end;
             }
-        }
-        self.items = kept;
+            joined
+        });
+        self.items = items;
     }
 
     /// Joins every second range with the one after it.
