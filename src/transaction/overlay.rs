@@ -21,6 +21,7 @@ use smallvec::SmallVec;
 
 use super::index::Index;
 use super::sorted::SortedOperations;
+use crate::cache::prefetch_bytes;
 use crate::format::SequenceNumber;
 use crate::format::record::{KEY_BYTES_MAX, Record, Tag, range_end_payload};
 use crate::tree::journal::{Found, Journal, JournalEntry, Outcome};
@@ -37,6 +38,9 @@ const CHUNK_BYTES_AT_FIRST: usize = 512;
 
 /// A key, most of which are short.
 type LastKey = SmallVec<[u8; 32]>;
+
+/// Two lines of the processor's cache.
+const PREFETCH_BYTES: usize = 128;
 
 /// Where a record begins: chunk and offset. Later records have greater places.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -81,6 +85,13 @@ impl Arena {
     pub(super) fn record(&self, place: Place) -> Record<'_> {
         let bytes = &self.chunk(place.chunk)[place.offset as usize..];
         Record::read(bytes).expect("the arena wrote it").0
+    }
+
+    /// Has the processor fetch the beginning of the record at a place: its lengths, and most keys.
+    pub(super) fn prefetch(&self, place: Place) {
+        let chunk = self.chunk(place.chunk);
+        let from = (place.offset as usize).min(chunk.len());
+        prefetch_bytes(&chunk[from..chunk.len().min(from + PREFETCH_BYTES)]);
     }
 
     /// The record at a place as an entry of a journal.

@@ -14,6 +14,10 @@ use super::index::bounds;
 use super::overlay::{Arena, Place};
 use crate::format::record::Tag;
 use crate::tree::journal::{JournalEntry, key_head};
+use crate::tree::page::common_prefix;
+
+/// How many records are fetched before they are read.
+const FETCHED_AHEAD: usize = 8;
 
 #[derive(Clone, Copy)]
 struct Point {
@@ -61,19 +65,25 @@ impl SortedOperations {
         let mut points = Vec::new();
         let mut deletes = Vec::new();
         let mut prefix = None;
+        // Points before this one have heads that begin after a longer prefix.
+        let mut outdated = 0;
         for (place, record) in arena.records_from(Place::START) {
             if record.tag == Tag::DeleteRange {
                 deletes.push(place);
                 continue;
             }
             let shared = prefix.get_or_insert(record.key);
-            let pairs = shared.iter().zip(record.key);
-            *shared = &shared[..pairs.take_while(|(left, right)| left == right).count()];
-            points.push(Point { head: 0, place });
+            let common = common_prefix(shared, record.key);
+            if common < shared.len() {
+                *shared = &shared[..common];
+                outdated = points.len();
+            }
+            let head = key_head(&record.key[common..]);
+            points.push(Point { head, place });
         }
         let prefix_bytes = prefix.map_or(0, <[u8]>::len);
         let rest = |point: &Point| &arena.record(point.place).key[prefix_bytes..];
-        for point in &mut points {
+        for point in &mut points[..outdated] {
             point.head = key_head(rest(point));
         }
         points.sort_unstable_by(|left, right| {
@@ -97,13 +107,19 @@ impl SortedOperations {
         &self.ranges
     }
 
-    /// The keys with their operations, ascending.
+    /// The keys with their operations, ascending. Their records lie about, so that those of the next keys
+    /// are fetched while one is worked on.
     pub(crate) fn keys(&self) -> impl Iterator<Item = KeyOperations<'_>> {
         let arena = &self.arena;
+        let mut ahead = self.points.iter().skip(FETCHED_AHEAD);
         let groups = self
             .points
             .chunk_by(|left, right| same_key(arena, left, right));
-        groups.map(move |points| KeyOperations { arena, points })
+        groups.map(move |points| {
+            let next = ahead.by_ref().take(points.len());
+            next.for_each(|point| arena.prefetch(point.place));
+            KeyOperations { arena, points }
+        })
     }
 }
 

@@ -17,6 +17,7 @@ use super::page::{
 };
 use super::pages::Expect;
 use super::slice;
+use crate::cache::prefetch_bytes;
 use crate::disk::block_on;
 use crate::error::{ErrorKind, Result};
 use crate::format::record::{Tag, hash_key};
@@ -348,11 +349,15 @@ impl Flush<'_> {
             let part = &entries[start..end];
             let slots: Vec<NewSlot<'_>> = part
                 .iter()
-                .map(|entry| NewSlot {
-                    key: entry.key,
-                    tag: entry.tag as u8,
-                    payload: &entry.payload,
-                    sequence: SequenceNumber(0),
+                .map(|entry| {
+                    // They are copied next, and may lie about in the memory of a transaction.
+                    prefetch_bytes(&entry.payload);
+                    NewSlot {
+                        key: entry.key,
+                        tag: entry.tag as u8,
+                        payload: &entry.payload,
+                        sequence: SequenceNumber(0),
+                    }
                 })
                 .collect();
             let new = NewPage {
