@@ -150,7 +150,7 @@ impl Space {
 
     /// Takes all runs of free sectors of a segment that have some length at least: nothing is
     /// allocated there until each is given to [`Self::abandon`], which must follow. Asked for by
-    /// compaction only, as the map of the segment is loaded.
+    /// compaction and on a full disk only, as the map of the segment is loaded.
     pub(crate) fn take_vacant(&self, segment: u32, bytes_least: u32) -> Result<Vec<Extent>> {
         let least = bytes_least.div_ceil(self.geometry.sector_bytes).max(1);
         let mut inner = self.loaded(segment)?;

@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::compact::give_back_vacant;
 use super::core::Core;
 use super::gate::lock;
 use super::maintenance::{Maintaining, Pace};
@@ -36,6 +37,8 @@ const MAPS_MAX: usize = 4096;
 /// tree's: making a chunk anew costs as much as filling it, and breaks up the space of pages.
 const SPARE_BYTES_MIN: u64 = 8 << 20;
 const SPARE_SHARE: u64 = 8;
+/// Less than this, which file systems give out at a time, cannot be given back to a disk.
+pub(super) const DISK_BLOCK_BYTES: u32 = 4 << 10;
 
 /// What a root record says beside what every checkpoint knows.
 pub(super) struct NewRoot {
@@ -425,18 +428,30 @@ impl Core {
         released.map(|()| true)
     }
 
-    /// Saves pages that a checkpoint needs; on a full disk, in the room of the reserve.
+    /// Gives the disk back what is free, because it is full and something has to be written where the
+    /// file has a hole. Other free places may have their room on the disk still; nobody knows which.
+    /// Says whether there was any.
+    pub(super) async fn give_up_free_room(&self) -> Result<bool> {
+        self.is_short.store(true, Ordering::Release);
+        Ok(give_back_vacant(&self.pages, DISK_BLOCK_BYTES).await? > 0)
+    }
+
+    /// Saves pages that a checkpoint needs; on a full disk, in the room of the reserve, or of what is
+    /// free elsewhere.
     pub(super) async fn save_all_the_same(&self, pages: Vec<Page>) -> Result<()> {
-        let saved = self.pages.disk.save(pages.clone(), false).await;
-        match saved {
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
-                match self.give_up_reserve().await? {
-                    true => self.pages.disk.save(pages, false).await,
-                    false => Err(error),
-                }
-            }
-            saved => saved,
+        let is_full = |saved: &Result<()>| {
+            let error = saved.as_ref().err();
+            error.is_some_and(|error| error.kind() == ErrorKind::StorageFull)
+        };
+        let disk = &self.pages.disk;
+        let mut saved = disk.save(pages.clone(), false).await;
+        if is_full(&saved) && self.give_up_reserve().await? {
+            saved = disk.save(pages.clone(), false).await;
         }
+        if is_full(&saved) && self.give_up_free_room().await? {
+            saved = disk.save(pages, false).await;
+        }
+        saved
     }
 
     /// Keeps room ready for a full disk, as far as there is any.

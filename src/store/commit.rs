@@ -37,7 +37,7 @@ use super::validation::Validation;
 use crate::disk::{Page, block_on, in_blocking_face};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::USER_TREE;
-use crate::format::{Address, Birth, PagePointer, SequenceNumber};
+use crate::format::{Address, Birth, Extent, PagePointer, SequenceNumber};
 use crate::log::writer::{LogWriter, NeedChunk};
 use crate::snapshot::Version;
 use crate::space::{Owner, Urgency};
@@ -410,11 +410,16 @@ impl Core {
     ) -> Result<()> {
         let bytes = u32::try_from(need.bytes)
             .map_err(|_| Error::invalid("a commit is larger than a segment"))?;
+        let is_full = |ready: &Result<Extent>| {
+            let error = ready.as_ref().err();
+            urgency == Urgency::Emergency
+                && error.is_some_and(|error| error.kind() == ErrorKind::StorageFull)
+        };
         let mut ready = prepared(&self.pages, bytes, Owner::Log, urgency).await;
-        let full = ready
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::StorageFull);
-        if full && urgency == Urgency::Emergency && self.give_up_reserve().await? {
+        if is_full(&ready) && self.give_up_reserve().await? {
+            ready = prepared(&self.pages, bytes, Owner::Log, urgency).await;
+        }
+        if is_full(&ready) && self.give_up_free_room().await? {
             ready = prepared(&self.pages, bytes, Owner::Log, urgency).await;
         }
         let extent = ready.map_err(|error| {

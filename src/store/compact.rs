@@ -28,6 +28,7 @@ use crate::log::writer::NeedChunk;
 use crate::space::Urgency;
 use crate::trace::{self, Began};
 use crate::tree::operation::Batch;
+use crate::tree::pages::Pages;
 use crate::tree::relocate::Relocation;
 use crate::value::OffTree;
 
@@ -353,23 +354,31 @@ impl Core {
         let released = self.pages.disk.release(whole.clone()).await;
         space.released(&whole, released.is_ok());
         released?;
-        for segment in (0..space.segments() as u32).rev() {
-            let vacant = space.take_vacant(segment, VACANT_BYTES)?;
-            // From the end on, so that the file is cut as far as possible.
-            let releases: Vec<Release> = vacant
-                .iter()
-                .rev()
-                .map(|extent| Release { extent: *extent })
-                .collect();
-            let released = self.pages.disk.release(releases).await;
-            for extent in &vacant {
-                bytes += u64::from(extent.length);
-                space.abandon(*extent)?;
-            }
-            released?;
-        }
-        Ok(bytes)
+        Ok(bytes + give_back_vacant(&self.pages, VACANT_BYTES).await?)
     }
+}
+
+/// Gives the disk runs of free sectors of so many bytes at least: how many bytes. They can be allocated in
+/// the next generation.
+pub(super) async fn give_back_vacant(pages: &Pages, bytes_least: u32) -> Result<u64> {
+    let space = &pages.space;
+    let mut bytes = 0;
+    for segment in (0..space.segments() as u32).rev() {
+        let vacant = space.take_vacant(segment, bytes_least)?;
+        // From the end on, so that the file is cut as far as possible.
+        let releases: Vec<Release> = vacant
+            .iter()
+            .rev()
+            .map(|extent| Release { extent: *extent })
+            .collect();
+        let released = pages.disk.release(releases).await;
+        for extent in &vacant {
+            bytes += u64::from(extent.length);
+            space.abandon(*extent)?;
+        }
+        released?;
+    }
+    Ok(bytes)
 }
 
 impl Store {

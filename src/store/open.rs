@@ -14,7 +14,8 @@ use smallvec::SmallVec;
 use super::Store;
 use super::bases::Bases;
 use super::catalogue::Catalogue;
-use super::checkpoint::{NewRoot, verify_tail};
+use super::checkpoint::{DISK_BLOCK_BYTES, NewRoot, verify_tail};
+use super::compact::give_back_vacant;
 use super::core::{Core, Log, Parts};
 use super::gate::lock;
 use super::kept::Kept;
@@ -573,9 +574,15 @@ pub(super) async fn prepared(
 }
 
 async fn prepared_chunk(pages: &Pages, bytes: u32) -> Result<Extent> {
-    prepared(pages, bytes, Owner::Log, Urgency::Emergency)
-        .await
-        .map_err(|error| error.while_doing("preparing a chunk of the commit log"))
+    let chunk = || prepared(pages, bytes, Owner::Log, Urgency::Emergency);
+    let mut ready = chunk().await;
+    if let Err(error) = &ready
+        && error.kind() == ErrorKind::StorageFull
+        && give_back_vacant(pages, DISK_BLOCK_BYTES).await? > 0
+    {
+        ready = chunk().await;
+    }
+    ready.map_err(|error| error.while_doing("preparing a chunk of the commit log"))
 }
 
 fn new_writer(pages: &Pages, chunk: Extent, next: SequenceNumber) -> LogWriter {

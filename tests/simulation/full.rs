@@ -35,6 +35,7 @@ fn fill(world: &mut World, random: &mut Rng) {
     panic!("the disk never got full");
 }
 
+#[track_caller]
 fn may_be_full(result: thunderhead::Result<()>, certain: bool) {
     if let Err(error) = result {
         let full = error.kind() == ErrorKind::StorageFull;
@@ -42,9 +43,17 @@ fn may_be_full(result: thunderhead::Result<()>, certain: bool) {
     }
 }
 
+/// With these, what was written where the file had holes used the reserve up, while other places that
+/// were free had room on the disk.
+const SCATTERED: [u64; 3] = [27, 78, 278];
+
 #[test]
 fn a_full_disk_is_read_deleted_from_and_reopened() {
-    for seed in seeds(12) {
+    let mut seeds = seeds(12);
+    if seeds.len() > 1 {
+        seeds.extend(SCATTERED);
+    }
+    for seed in seeds {
         let _place = place(format!("THUNDERHEAD_SEED={seed}"));
         let mut random = Rng::with_seed(seed);
         let mut shape = Shape::of(seed);
