@@ -74,8 +74,12 @@ pub(crate) struct Record<'a> {
 impl<'a> Record<'a> {
     /// The bytes that [`Self::append_to`] appends.
     pub(crate) fn encoded_bytes(&self) -> usize {
-        let (key, payload) = (self.key.len(), self.payload.len());
-        1 + varint_bytes(self.tree)
+        Self::bytes_of(self.tree, self.key.len(), self.payload.len())
+    }
+
+    /// The same for a key and a payload of some length.
+    pub(crate) fn bytes_of(tree: u64, key: usize, payload: usize) -> usize {
+        1 + varint_bytes(tree)
             + varint_bytes(key as u64)
             + varint_bytes(payload as u64)
             + key

@@ -208,25 +208,67 @@ impl Named {
 
     /// Appends the records that give it a name.
     pub(crate) fn append_to(&self, name: &[u8], out: &mut Vec<u8>) {
-        for (key, value) in self.entries(name) {
-            record(Tag::Inline, &key, &value).append_to(out);
-        }
+        self.append_records_to(Tag::Inline, name, out);
     }
 
     /// Appends the records that take a name from it.
     pub(crate) fn append_removal_to(&self, name: &[u8], out: &mut Vec<u8>) {
-        for (key, _) in self.entries(name) {
-            record(Tag::Delete, &key, &[]).append_to(out);
+        self.append_records_to(Tag::Delete, name, out);
+    }
+
+    /// Those of [`Self::entries`], without making these one by one.
+    fn append_records_to(&self, tag: Tag, name: &[u8], out: &mut Vec<u8>) {
+        let payload_bytes = payload_bytes(tag, self.bytes.len());
+        let mut key = Vec::with_capacity(INDEX_HEADER_BYTES + name.len());
+        let numbers = [
+            &[][..],
+            &[self.time_ms, self.sequence.0],
+            &[self.line, self.sequence.0],
+        ];
+        for (at, (kind, numbers)) in [BY_NAME, BY_TIME, BY_SEQUENCE]
+            .into_iter()
+            .zip(numbers)
+            .enumerate()
+        {
+            key.clear();
+            key.push(kind);
+            for number in numbers {
+                key.extend_from_slice(&number.to_be_bytes());
+            }
+            key.extend_from_slice(name);
+            Record::append_head_to(out, tag, SYSTEM_TREE, &key, payload_bytes[at]);
+            if payload_bytes[at] == 0 {
+                continue;
+            }
+            out.extend_from_slice(&self.line.to_le_bytes());
+            if kind == BY_NAME {
+                out.extend_from_slice(&self.sequence.0.to_le_bytes());
+                out.extend_from_slice(&self.time_ms.to_le_bytes());
+            }
+            out.extend_from_slice(&self.bytes);
         }
+    }
+
+    /// How many bytes the records take that give a name to a snapshot with so many of the caller's bytes,
+    /// or take it away.
+    pub(crate) fn records_bytes(tag: Tag, name: usize, callers: usize) -> usize {
+        let keys = [1, INDEX_HEADER_BYTES, INDEX_HEADER_BYTES];
+        let payloads = payload_bytes(tag, callers);
+        let each = keys.into_iter().zip(payloads);
+        each.map(|(key, payload)| Record::bytes_of(SYSTEM_TREE, key + name, payload))
+            .sum()
     }
 }
 
-fn record<'r>(tag: Tag, key: &'r [u8], payload: &'r [u8]) -> Record<'r> {
-    Record {
-        tag,
-        tree: SYSTEM_TREE,
-        key,
-        payload,
+/// How many bytes stand by name, by time and by sequence.
+fn payload_bytes(tag: Tag, callers: usize) -> [usize; 3] {
+    match tag {
+        Tag::Delete => [0; 3],
+        _ => [
+            VALUE_HEADER_BYTES + callers,
+            TIME_VALUE_HEADER_BYTES + callers,
+            0,
+        ],
     }
 }
 
@@ -308,12 +350,25 @@ mod tests {
             }
             let mut records = Vec::new();
             named.append_to(&name, &mut records);
+            let callers = named.bytes.len();
+            let bytes = Named::records_bytes(Tag::Inline, name.len(), callers);
+            assert_eq!(records.len(), bytes);
             named.append_removal_to(&name, &mut records);
+            let bytes = bytes + Named::records_bytes(Tag::Delete, name.len(), callers);
+            assert_eq!(records.len(), bytes);
             let mut rest = &records[..];
-            for _ in 0..6 {
-                let (record, taken) = Record::read(rest).unwrap();
-                check_record(&record).unwrap();
-                rest = &rest[taken..];
+            let entries = [by_name, by_time, by_sequence];
+            for tag in [Tag::Inline, Tag::Delete] {
+                for (key, value) in &entries {
+                    let (record, taken) = Record::read(rest).unwrap();
+                    check_record(&record).unwrap();
+                    let payload = if tag == Tag::Delete { &[] } else { &value[..] };
+                    assert_eq!(
+                        (record.tag, record.key, record.payload),
+                        (tag, &key[..], payload)
+                    );
+                    rest = &rest[taken..];
+                }
             }
             assert!(rest.is_empty());
         }
@@ -341,7 +396,12 @@ mod tests {
             }
             let _ = Named::from_time_entry(&key, &value);
             for tag in [Tag::Inline, Tag::Delete, Tag::OffTree, Tag::DeleteRange] {
-                let _ = check_record(&record(tag, &key, &value));
+                let _ = check_record(&Record {
+                    tag,
+                    tree: SYSTEM_TREE,
+                    key: &key,
+                    payload: &value,
+                });
             }
         }
     }

@@ -246,8 +246,7 @@ impl Branch {
             check_name(name)?;
             core.wait_for_room_for_names().await?;
             let inside = core.gate.enter(Pass::Shared).await;
-            let names = [name.to_vec()];
-            let taken = core.take_names(&names).await;
+            let taken = core.take_names(vec![name.to_vec()]).await;
             core.check_unnamed(name).await?;
             let head = core.branch_head(self.line).await?;
             let named = Named {

@@ -8,7 +8,7 @@
 //! are there until his commit is published: so what he found is exact. Names are taken inside the gate
 //! only, all of a commit at once, so nobody waits for one who waits for him.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,6 +20,7 @@ use super::gate::lock;
 use super::signal::Signal;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SequenceNumber;
+use crate::format::record::Tag;
 use crate::snapshot::names::{NAME_BYTES_MAX, Named, callers_bytes_max};
 
 /// How much of a name a message shows.
@@ -48,6 +49,19 @@ pub(super) enum NameChange {
     Delete { name: Vec<u8>, named: Named },
 }
 
+impl NameChange {
+    fn records_bytes(&self) -> usize {
+        let (tag, name, bytes) = match self {
+            Self::Save { name, bytes, .. } => (Tag::Inline, name, bytes),
+            Self::Give { name, named } => (Tag::Inline, name, &named.bytes),
+            Self::Take { name, named } | Self::Delete { name, named } => {
+                (Tag::Delete, name, &named.bytes)
+            }
+        };
+        Named::records_bytes(tag, name.len(), bytes.len())
+    }
+}
+
 /// What a commit does to names.
 pub(super) struct Naming {
     /// The line of versions that is committed to.
@@ -72,13 +86,13 @@ impl Naming {
             entered: false,
             _taken: taken,
         };
-        naming.bytes = naming.encode(SequenceNumber(0)).len();
+        naming.bytes = naming.changes.iter().map(NameChange::records_bytes).sum();
         Box::new(naming)
     }
 
-    fn encode(&self, sequence: SequenceNumber) -> Vec<u8> {
+    fn encode(&mut self, sequence: SequenceNumber) -> Vec<u8> {
         let mut records = Vec::with_capacity(self.bytes);
-        for change in &self.changes {
+        for change in &mut self.changes {
             match change {
                 NameChange::Save {
                     name,
@@ -89,9 +103,10 @@ impl Naming {
                         line: self.line,
                         sequence,
                         time_ms: *time_ms,
-                        bytes: bytes.clone(),
+                        bytes: std::mem::take(bytes),
                     };
                     named.append_to(name, &mut records);
+                    *bytes = named.bytes;
                 }
                 NameChange::Give { name, named } => named.append_to(name, &mut records),
                 NameChange::Take { name, named } | NameChange::Delete { name, named } => {
@@ -133,7 +148,7 @@ impl Naming {
 /// Names that somebody has to himself.
 #[derive(Default)]
 pub(super) struct Names {
-    taken: Mutex<HashSet<Vec<u8>>>,
+    taken: Mutex<BTreeSet<Vec<u8>>>,
     given_back: Signal,
 }
 
@@ -145,7 +160,7 @@ pub(super) struct TakenNames {
 
 impl Names {
     /// All of them or none.
-    fn try_take(self: &Arc<Self>, names: &[Vec<u8>]) -> Option<TakenNames> {
+    fn try_take(self: &Arc<Self>, names: &mut Vec<Vec<u8>>) -> Option<TakenNames> {
         let mut taken = lock(&self.taken);
         if names.iter().any(|name| taken.contains(name)) {
             return None;
@@ -153,8 +168,14 @@ impl Names {
         taken.extend(names.iter().cloned());
         Some(TakenNames {
             of: Arc::clone(self),
-            names: names.to_vec(),
+            names: std::mem::take(names),
         })
+    }
+}
+
+impl TakenNames {
+    pub(super) fn names(&self) -> &[Vec<u8>] {
+        &self.names
     }
 }
 
@@ -183,16 +204,16 @@ pub(super) fn saved_bytes(saved: &[Saved]) -> usize {
 
 impl Core {
     /// Waits until nobody else has some names. The caller is inside the gate.
-    pub(super) async fn take_names(self: &Arc<Self>, names: &[Vec<u8>]) -> TakenNames {
+    pub(super) async fn take_names(self: &Arc<Self>, mut names: Vec<Vec<u8>>) -> TakenNames {
         let all = &self.catalogue.names;
         loop {
             let (count, work) = (all.given_back.count(), self.work.count());
-            if let Some(taken) = all.try_take(names) {
+            if let Some(taken) = all.try_take(&mut names) {
                 return taken;
             }
             // Who has one of them may have lost interest in his commit.
             self.finish_groups().await;
-            if let Some(taken) = all.try_take(names) {
+            if let Some(taken) = all.try_take(&mut names) {
                 return taken;
             }
             select(all.given_back.after(count), self.work.after(work)).await;
@@ -203,9 +224,9 @@ impl Core {
     ///
     /// Errors: `AlreadyExists`.
     pub(super) async fn saving(self: &Arc<Self>, saved: Vec<Saved>) -> Result<Box<Naming>> {
-        let names: Vec<_> = saved.iter().map(|(name, _)| name.clone()).collect();
-        let taken = self.take_names(&names).await;
-        for name in &names {
+        let names = saved.iter().map(|(name, _)| name.clone()).collect();
+        let taken = self.take_names(names).await;
+        for name in taken.names() {
             self.check_unnamed(name).await?;
         }
         let time_ms = now_ms();

@@ -295,17 +295,18 @@ impl Snapshots {
             check_name(new)?;
             core.wait_for_room_for_names().await?;
             let inside = core.gate.enter(Pass::Shared).await;
-            let names = [old.to_vec(), new.to_vec()];
-            let taken = core.take_names(&names).await;
+            let taken = core.take_names(vec![old.to_vec(), new.to_vec()]).await;
             let named = core.named(old).await?.ok_or_else(|| not_there(old))?;
             core.check_unnamed(new).await?;
-            let [old, new] = names;
             let changes = vec![
                 NameChange::Take {
-                    name: old,
+                    name: old.to_vec(),
                     named: named.clone(),
                 },
-                NameChange::Give { name: new, named },
+                NameChange::Give {
+                    name: new.to_vec(),
+                    named,
+                },
             ];
             let naming = Naming::new(core.catalogue.line(), changes, taken);
             self.commit(naming, inside, Urgency::Ordinary).await?;
@@ -389,7 +390,7 @@ impl Snapshots {
             core.check_saved(before, &[])?;
             let inside = core.enter_alone().await;
             core.check_open()?;
-            let taken = core.take_names(&[name.to_vec(), before.to_vec()]).await;
+            let taken = core.take_names(vec![name.to_vec(), before.to_vec()]).await;
             let named = core.named(name).await?.ok_or_else(|| not_there(name))?;
             core.check_unnamed(before).await?;
             let mut bulk = Bulk::begin(core).await?;
@@ -491,7 +492,7 @@ impl Snapshots {
         }
         core.wait_for_room_for_names().await?;
         let inside = core.gate.enter(Pass::Shared).await;
-        let taken = core.take_names(&names).await;
+        let taken = core.take_names(names.clone()).await;
         let mut changes = Vec::with_capacity(names.len());
         for name in names {
             if let Some(named) = core.named(&name).await? {
