@@ -7,9 +7,10 @@ use fastrand::Rng;
 use futures::stream;
 use thunderhead::disk::MemoryDisk;
 use thunderhead::format::Settings;
+use thunderhead::inspect::{Event, Severity};
 use thunderhead::{
-    Collision, Decision, Difference, Error, ErrorKind, Maintenance, Options, Result, Snapshot,
-    Store, StoredValue,
+    Collision, Decision, Difference, Error, ErrorKind, Maintenance, Options, Prefix, Result,
+    Snapshot, Store, StoredValue,
 };
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -366,4 +367,127 @@ fn clones_of_more_than_memory_and_of_what_cannot_be_cloned() {
     }
     assert_eq!(store.clone_range("none/", "b/").wait().unwrap(), 0);
     assert!(store.subtree("b/").is_empty().wait().unwrap());
+}
+
+fn checked(store: &Store) {
+    let mut findings = Vec::new();
+    let summary = store.verify(|event| {
+        if let Event::Finding(finding) = event
+            && finding.severity != Severity::Note
+        {
+            findings.push(finding.to_string());
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(summary.wait().unwrap().is_sound());
+    assert!(findings.is_empty(), "{findings:#?}");
+}
+
+/// The bytes in use, once all that was dropped is free.
+fn tree_bytes(store: &Store) -> u64 {
+    for _ in 0..6 {
+        store.put("another", "generation").wait().unwrap();
+        store.checkpoint().wait().unwrap();
+        while store.maintain().wait().unwrap() {}
+    }
+    checked(store);
+    store.stats().tree_bytes
+}
+
+#[test]
+fn clones_of_large_values_share_their_data_for_as_long_as_they_live() {
+    const LARGE: usize = 3_000_000;
+    const SLACK: u64 = 200_000;
+    let options = Options::new().maintenance(Maintenance::Caller);
+    let store = options.open_disk(MemoryDisk::new()).unwrap();
+    let large: Vec<u8> = (0..LARGE).map(|at| (at * at / 7) as u8).collect();
+    store.put("a/large", &large).wait().unwrap();
+    store.put("a/small", "small").wait().unwrap();
+    let alone = tree_bytes(&store);
+    let close_to = |expected: u64| {
+        let found = tree_bytes(&store);
+        assert!(found.abs_diff(expected) < SLACK, "{found}, not {expected}");
+    };
+
+    // A clone, a clone of the clone, and two at once.
+    assert_eq!(store.clone_range("a/", "b/").wait().unwrap(), 2);
+    assert_eq!(store.clone_range("b/", "c/").wait().unwrap(), 2);
+    let mut transaction = store.begin().wait().unwrap();
+    transaction.clone_range("a/", "d/").wait().unwrap();
+    transaction.clone_range("d/", "e/").wait().unwrap();
+    transaction.clone_range("a/", "f/").wait().unwrap();
+    transaction.commit().wait().unwrap();
+    close_to(alone);
+
+    // Clones in one range of keys, which share with each other.
+    store.clone_range("a/", "g/1/").wait().unwrap();
+    store.clone_range("a/", "g/2/").wait().unwrap();
+    assert_eq!(store.clone_range("g/", "h/").wait().unwrap(), 4);
+    close_to(alone);
+    for key in [
+        "a/large",
+        "b/large",
+        "c/large",
+        "e/large",
+        "f/large",
+        "h/2/large",
+    ] {
+        assert!(store.get(key).wait().unwrap().unwrap() == large, "{key}");
+    }
+
+    // One that is changed has what it changed; the others stay.
+    store
+        .write_at("c/large", 1_500_000, &[7; 1000])
+        .wait()
+        .unwrap();
+    store.append_to("c/large", &[8; 1000]).wait().unwrap();
+    close_to(alone);
+    let snapshots = store.snapshots();
+    snapshots.save("with all").wait().unwrap();
+    for prefix in ["a/", "b/", "d/", "e/", "g/"] {
+        store.delete_range(Prefix(prefix)).wait().unwrap();
+    }
+    close_to(alone);
+    store.compact().wait().unwrap();
+    close_to(alone);
+    assert!(store.get("f/large").wait().unwrap().unwrap() == large);
+    let kept = snapshots.open("with all").wait().unwrap();
+    assert!(kept.get("a/large").wait().unwrap().unwrap() == large);
+    drop(kept);
+    snapshots.delete("with all").wait().unwrap();
+    store.delete_range(Prefix("h/")).wait().unwrap();
+    store.delete("f/large").wait().unwrap();
+    let changed = store.get("c/large").wait().unwrap().unwrap();
+    assert!(changed[..1_500_000] == large[..1_500_000] && changed.len() == LARGE + 1000);
+    close_to(alone);
+    store.delete("c/large").wait().unwrap();
+    close_to(alone - LARGE as u64);
+}
+
+#[test]
+fn a_transaction_that_shares_and_is_dropped_leaves_nothing() {
+    let options = Options::new().maintenance(Maintenance::Caller);
+    let store = options.open_disk(MemoryDisk::new()).unwrap();
+    store.put("a/large", vec![1; 2_000_000]).wait().unwrap();
+    let before = tree_bytes(&store);
+    let mut transaction = store.begin().wait().unwrap();
+    transaction.put("a/own", vec![2; 1_000_000]).wait().unwrap();
+    assert_eq!(transaction.clone_range("a/", "b/").wait().unwrap(), 2);
+    let read = transaction.get("b/own").wait().unwrap().unwrap();
+    assert!(read == vec![2; 1_000_000]);
+    let read = transaction.get("b/large").wait().unwrap().unwrap();
+    assert!(read == vec![1; 2_000_000]);
+    drop(transaction);
+    assert_eq!(tree_bytes(&store), before);
+
+    // What is cloned and replaced before the commit, and a move.
+    let mut transaction = store.begin().wait().unwrap();
+    transaction.clone_range("a/", "b/").wait().unwrap();
+    transaction.delete_range(Prefix("a/")).wait().unwrap();
+    transaction.clone_range("b/", "c/").wait().unwrap();
+    transaction.put("b/large", "small").wait().unwrap();
+    transaction.commit().wait().unwrap();
+    assert!(store.get("a/large").wait().unwrap().is_none());
+    assert!(store.get("c/large").wait().unwrap().unwrap() == vec![1; 2_000_000]);
+    assert!(tree_bytes(&store).abs_diff(before) < 100_000);
 }

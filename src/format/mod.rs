@@ -14,6 +14,7 @@ mod root;
 mod settings;
 
 pub use address::{Address, Birth, Extent, SequenceNumber, StoreId};
+pub(crate) use pointer::page_checksum_of_birth;
 pub use pointer::{POINTER_BYTES, PagePointer, page_checksum};
 pub use root::{
     FORMAT_VERSION, LogPosition, ROOT_RECORD_BYTES, RootRecord, RootVersion, SpaceTail,

@@ -76,7 +76,8 @@ impl Examiner<'_> {
     }
 
     async fn kept_journal(&mut self, part: &JournalPart) -> Result<()> {
-        if !self.reach(part.extent, Holder::Root, "a kept version's commits")? {
+        let what = "a kept version's commits";
+        if !self.reach((part.extent, part.birth), Holder::Root, what)? {
             return Ok(());
         }
         let read = self.disk.read(part.extent).await.and_then(|bytes| {
@@ -100,9 +101,9 @@ impl Examiner<'_> {
     async fn listed(&mut self, part: Part, system: &Arc<Version>, list: u64) -> Result<()> {
         let (mut low, end) = chunks_of(list);
         while let Some((key, value)) = first_thing(system, &low, &end).await? {
-            for Listed { item, .. } in decode_chunk(&value)? {
+            for Listed { item, birth, .. } in decode_chunk(&value)? {
                 match item {
-                    Dropped::Extent(extent) => self.reach_listed(extent)?,
+                    Dropped::Extent(extent) => self.reach_listed(extent, birth)?,
                     Dropped::Subtree(pointer) => self.walk(part, &pointer).await?,
                     Dropped::Value(payload) => {
                         self.value(&payload, Holder::Root, None).await?;

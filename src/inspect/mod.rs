@@ -9,6 +9,7 @@
 //! * [`Summary`]: what the store consists of.
 //! * [`Event`]: what the caller sees while it lasts; answering with a break ends it.
 
+mod clones;
 mod kept;
 mod names;
 mod node;

@@ -7,7 +7,7 @@ use super::walk::{fault_of, values_in};
 use crate::cache::FrameTable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Record, SYSTEM_TREE, Tag, read_range_end};
-use crate::format::{PagePointer, SequenceNumber};
+use crate::format::{Birth, PagePointer, SequenceNumber};
 use crate::log::replay::{LoggedCommit, Replay};
 use crate::snapshot::names::check_record;
 use crate::snapshot::{Version, each_entry, each_pending_from, read_pieces, target_of};
@@ -47,7 +47,7 @@ impl Examiner<'_> {
     /// What the log holds, and what its records name.
     pub(super) async fn log(&mut self, replay: &Replay) -> Result<()> {
         for chunk in replay.chunks() {
-            self.reach(*chunk, Holder::Log, "a chunk of the log")?;
+            self.reach((*chunk, Birth(0)), Holder::Log, "a chunk of the log")?;
         }
         self.summary.log_groups = replay.groups().len() as u64;
         let applied = self.root.applied_through;

@@ -9,10 +9,11 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
+use super::clones::Clones;
 use super::report::{Event, Finding, Severity, Summary, TreeSummary};
 use crate::disk::Disk;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{Extent, PagePointer, RootRecord, page_checksum};
+use crate::format::{Birth, Extent, PagePointer, RootRecord, page_checksum};
 use crate::log::replay::Replay;
 use crate::space::audit::{Audit, Holder, Refusal};
 use crate::tree::page::Page;
@@ -47,12 +48,14 @@ pub(crate) async fn verify(input: &VerifyInput<'_>, sink: Sink<'_>) -> Result<Su
         audit: Audit::new(input.disk.properties(), input.root.segments),
         incomplete: false,
         seen: None,
+        clones: Clones::default(),
         older: false,
         repeats: 0,
     };
     examiner.root_record()?;
     if examiner.keeps_versions().await {
         examiner.seen = Some(HashSet::new());
+        examiner.clones = examiner.read_clones().await?;
     }
     examiner.walk(Part::User, &input.root.user).await?;
     let damages = examiner.summary.damages;
@@ -77,6 +80,7 @@ pub(crate) async fn verify(input: &VerifyInput<'_>, sink: Sink<'_>) -> Result<Su
             examiner.kept().await?;
         }
         examiner.pending().await?;
+        examiner.compare_clones()?;
         examiner.compare().await?;
     } else {
         examiner.note(
@@ -108,7 +112,9 @@ pub(super) struct Examiner<'a> {
     /// Something was not read, so that what it leads to is not known to be in use.
     pub(super) incomplete: bool,
     /// What was entered into the audit, where versions share it.
-    seen: Option<HashSet<Extent>>,
+    seen: Option<HashSet<(Extent, Birth)>>,
+    /// What values under several keys have.
+    pub(super) clones: Clones,
     /// From now on what was seen may be come to again.
     older: bool,
     /// How often it was: bounded, or a hostile value could name one page from many places.
@@ -205,34 +211,40 @@ impl Examiner<'_> {
     }
 
     /// Whether exactly this was entered before, by a version that may share it.
-    fn was_seen(&self, extent: Extent) -> bool {
+    fn was_seen(&self, extent: Extent, birth: Birth) -> bool {
         self.older
             && self
                 .seen
                 .as_ref()
-                .is_some_and(|seen| seen.contains(&extent))
+                .is_some_and(|seen| seen.contains(&(extent, birth)))
     }
 
     /// Enters an extent that stands on a list: a page, or a part of a value, be it of one that has more.
-    pub(super) fn reach_listed(&mut self, extent: Extent) -> Result<()> {
+    pub(super) fn reach_listed(&mut self, extent: Extent, birth: Birth) -> Result<()> {
         if self.audit.has_only_values(extent) {
+            self.clones.reach(extent, birth);
             let _ = self.audit.reach(extent, Holder::Root);
             self.audit.is_of_value(extent);
             return Ok(());
         }
-        self.reach(extent, Holder::Root, "an extent on a list")?;
+        self.reach((extent, birth), Holder::Root, "an extent on a list")?;
         Ok(())
     }
 
     /// Enters an extent into the audit; says whether it is the first to have its sectors.
-    pub(super) fn reach(&mut self, extent: Extent, holder: Holder, what: &str) -> Result<bool> {
-        if self.was_seen(extent) {
+    pub(super) fn reach(
+        &mut self,
+        (extent, birth): (Extent, Birth),
+        holder: Holder,
+        what: &str,
+    ) -> Result<bool> {
+        if self.was_seen(extent, birth) {
             return Ok(false);
         }
         match self.audit.reach(extent, holder) {
             Ok(()) => {
                 if let Some(seen) = &mut self.seen {
-                    seen.insert(extent);
+                    seen.insert((extent, birth));
                 }
                 Ok(true)
             }
@@ -259,7 +271,7 @@ impl Examiner<'_> {
             )?;
             return Ok(None);
         }
-        if self.was_seen(extent) {
+        if self.was_seen(extent, pointer.birth) {
             return Ok(None);
         }
         let read = self.disk.read(extent).await.and_then(|bytes| {
@@ -273,7 +285,7 @@ impl Examiner<'_> {
         });
         match read {
             Ok(bytes) => {
-                if self.reach(extent, Holder::Root, "a page")? {
+                if self.reach((extent, pointer.birth), Holder::Root, "a page")? {
                     return Ok(Some(bytes));
                 }
             }
@@ -307,27 +319,34 @@ impl Examiner<'_> {
     /// The same, with an error in the place of a finding.
     pub(super) async fn try_value(&mut self, payload: &[u8], holder: Holder) -> Result<OffTree> {
         let value = OffTree::from_payload(payload)?;
-        if self.was_seen(value.root.extent) {
+        if self.was_seen(value.root.extent, value.root.birth) {
             return Ok(value);
         }
-        let (audit, seen) = (&mut self.audit, &mut self.seen);
+        let (audit, seen, clones) = (&mut self.audit, &mut self.seen, &mut self.clones);
         let (older, repeats) = (self.older, &mut self.repeats);
         // Values end here at the first extent that was seen before, or a hostile index could name
         // one page from many places; but an older version's value may have parts of a newer one's.
-        let enter = |extent, _| {
+        let enter = |extent, birth| {
             let Some(seen) = seen else {
                 let refused = audit.reach(extent, holder);
                 return refused.map_err(|refusal| overlapping(extent, refusal));
             };
-            let may_share = older
-                && holder == Holder::Root
-                && *repeats < (seen.len() + 1) * REPEATS_MAX
-                && audit.has_only_values(extent);
-            match audit.reach(extent, holder) {
-                Err(Refusal::Shared) if may_share => *repeats += 1,
-                refused => refused.map_err(|refusal| overlapping(extent, refusal))?,
+            let parts = match holder {
+                Holder::Root => clones.reach(extent, birth),
+                Holder::Log => vec![(extent, false)],
+            };
+            for (part, is_cloned) in parts {
+                let may_share = holder == Holder::Root && audit.has_only_values(part);
+                let repeats_max = (seen.len() + 1) * REPEATS_MAX;
+                match audit.reach(part, holder) {
+                    Err(Refusal::Shared) if may_share && is_cloned => {}
+                    Err(Refusal::Shared) if may_share && older && *repeats < repeats_max => {
+                        *repeats += 1;
+                    }
+                    refused => refused.map_err(|refusal| overlapping(extent, refusal))?,
+                }
             }
-            seen.insert(extent);
+            seen.insert((extent, birth));
             audit.is_of_value(extent);
             Ok(())
         };
@@ -380,7 +399,8 @@ impl Examiner<'_> {
         if extent.length == 0 {
             return Ok(());
         }
-        if !self.reach(extent, Holder::Root, "the tail of the space maps")? {
+        let what = "the tail of the space maps";
+        if !self.reach((extent, tail.birth), Holder::Root, what)? {
             self.incomplete = true;
             return Ok(());
         }

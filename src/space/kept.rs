@@ -22,8 +22,9 @@ const COUNTERS: u8 = 26;
 const REAPED: u8 = 27;
 const YOUNGER: u8 = 28;
 const BRANCH: u8 = 29;
+const CLONED: u8 = 30;
 /// The first kind that means nothing.
-pub(crate) const KINDS_END: u8 = 30;
+pub(crate) const KINDS_END: u8 = 31;
 
 /// The longest name of a branch, in bytes.
 pub(crate) const BRANCH_NAME_BYTES_MAX: usize = 1024;
@@ -74,9 +75,11 @@ pub(crate) struct Head {
 /// A line of versions.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Line {
-    /// The node that comes before its first one.
+    /// The node that comes before its first one, be it by now on another line than it left.
     pub(crate) parent: Option<NodeKey>,
-    /// The generation at which it left the other line.
+    /// The line that it left, an earlier one; of the first one, itself.
+    pub(crate) origin: u64,
+    /// The generation at which it left that line.
     pub(crate) forked_at: Birth,
     /// Of what its last node reaches and its newest version does not.
     pub(crate) holder: u64,
@@ -90,6 +93,7 @@ impl Line {
     /// A store begins with it, and writes it down when it has something to say.
     pub(crate) const FIRST: Self = Self {
         parent: None,
+        origin: 0,
         forked_at: Birth(0),
         holder: FIRST_HOLDER,
         ended: false,
@@ -105,6 +109,8 @@ pub(crate) struct Counters {
     pub(crate) line: u64,
     /// No node has a later generation; `None`: there are none.
     pub(crate) newest: Option<Birth>,
+    /// No value that shares extents with clones of it is of a later birth; `None`: there are none.
+    pub(crate) cloned: Option<Birth>,
 }
 
 impl Default for Counters {
@@ -114,6 +120,7 @@ impl Default for Counters {
             list: 0,
             line: 1,
             newest: None,
+            cloned: None,
         }
     }
 }
@@ -150,6 +157,18 @@ pub(crate) struct Younger {
     pub(crate) extent: Extent,
     pub(crate) birth: Birth,
     pub(crate) since: Birth,
+}
+
+/// An extent that values under several keys have, each with a birth of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Cloned {
+    pub(crate) extent: Extent,
+    /// How many values have it, in versions that are kept or waiting to be freed.
+    pub(crate) count: u64,
+    /// The birth of the value that had it first: whoever read that one may still need the extent.
+    pub(crate) oldest: Birth,
+    /// That value is among those that have it.
+    pub(crate) has_oldest: bool,
 }
 
 /// A range of keys: the first, and the first one past it.
@@ -266,7 +285,7 @@ pub(crate) fn parse_reaped_key(key: &[u8]) -> Result<NodeKey> {
 
 /// Everything that this module has keys for.
 pub(crate) fn all_range() -> KeyRange {
-    (vec![NODE], vec![BRANCH + 1])
+    (vec![NODE], vec![KINDS_END])
 }
 
 /// The key under which the generation of a node is found by the sequence since which it is the tree.
@@ -332,6 +351,51 @@ pub(crate) fn younger_before_end(extent: Extent) -> KeyRange {
 /// All of them.
 pub(crate) fn younger_range() -> KeyRange {
     (vec![YOUNGER], vec![YOUNGER + 1])
+}
+
+/// The cloned extents that begin in a range of addresses.
+pub(crate) fn cloned_between(from: u64, end: u64) -> KeyRange {
+    (key(CLONED, &[from]), key(CLONED, &[end]))
+}
+
+/// All of them.
+pub(crate) fn cloned_range() -> KeyRange {
+    (vec![CLONED], vec![CLONED + 1])
+}
+
+impl Cloned {
+    pub(crate) fn key(&self) -> Vec<u8> {
+        key(CLONED, &[self.extent.address.to_bits()])
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = self.extent.length.to_le_bytes().to_vec();
+        out.extend_from_slice(&self.count.to_le_bytes());
+        out.extend_from_slice(&self.oldest.0.to_le_bytes());
+        out.push(self.has_oldest.into());
+        out
+    }
+
+    pub(crate) fn decode(key: &[u8], bytes: &[u8]) -> Result<Self> {
+        let [bits] = numbers_of(key, CLONED)?;
+        let decode = || {
+            let address = Address::from_bits(bits);
+            let length = read_u32(bytes, 0)?;
+            let cloned = Self {
+                extent: Extent::new(address, length),
+                count: read_u64(bytes, 4)?,
+                oldest: Birth(read_u64(bytes, 12)?),
+                has_oldest: match bytes.get(20..)? {
+                    [0] => false,
+                    [1] => true,
+                    _ => return None,
+                },
+            };
+            let possible = length > 0 && address.offset().checked_add(length).is_some();
+            (possible && cloned.count > 0).then_some(cloned)
+        };
+        decode().ok_or_else(|| malformed("a cloned extent"))
+    }
 }
 
 impl Younger {
@@ -412,6 +476,10 @@ pub(crate) fn parse(key: &[u8], value: &[u8]) -> Result<Record> {
         }
         Some(&YOUNGER) => {
             Younger::decode(key, value)?;
+            Record::Other
+        }
+        Some(&CLONED) => {
+            Cloned::decode(key, value)?;
             Record::Other
         }
         Some(&REAPED) => {
@@ -502,6 +570,7 @@ impl Line {
         for number in [
             self.holder,
             self.forked_at.0,
+            self.origin,
             parent.line,
             parent.generation.0,
         ] {
@@ -520,24 +589,24 @@ impl Line {
             let flags = *bytes.first()?;
             let has_head = flags & 4 == 4;
             let length = if has_head {
-                33 + POINTER_BYTES + 16
+                41 + POINTER_BYTES + 16
             } else {
-                33
+                41
             };
             if bytes.len() != length || flags > 7 {
                 return None;
             }
             let head = || {
-                let root = PagePointer::from_bytes(bytes.get(33..)?.first_chunk()?);
+                let root = PagePointer::from_bytes(bytes.get(41..)?.first_chunk()?);
                 Some(Head {
                     root,
-                    generation: Birth(read_u64(bytes, 33 + POINTER_BYTES)?),
-                    since: SequenceNumber(read_u64(bytes, 41 + POINTER_BYTES)?),
+                    generation: Birth(read_u64(bytes, 41 + POINTER_BYTES)?),
+                    since: SequenceNumber(read_u64(bytes, 49 + POINTER_BYTES)?),
                 })
             };
             let parent = NodeKey {
-                line: read_u64(bytes, 17)?,
-                generation: Birth(read_u64(bytes, 25)?),
+                line: read_u64(bytes, 25)?,
+                generation: Birth(read_u64(bytes, 33)?),
             };
             Some(Self {
                 ended: flags & 1 == 1,
@@ -545,6 +614,7 @@ impl Line {
                 head: if has_head { Some(head()?) } else { None },
                 holder: read_u64(bytes, 1)?,
                 forked_at: Birth(read_u64(bytes, 9)?),
+                origin: read_u64(bytes, 17)?,
             })
         };
         decode().ok_or_else(|| malformed("a line"))
@@ -553,19 +623,21 @@ impl Line {
 
 impl Counters {
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let newest = self.newest.map_or(0, |newest| newest.0 + 1);
-        let numbers = [self.holder, self.list, self.line, newest];
+        let [newest, cloned] =
+            [self.newest, self.cloned].map(|birth| birth.map_or(0, |birth| birth.0 + 1));
+        let numbers = [self.holder, self.list, self.line, newest, cloned];
         numbers.iter().flat_map(|it| it.to_le_bytes()).collect()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self> {
         let decode = || {
-            (bytes.len() == 32).then_some(())?;
+            (bytes.len() == 40).then_some(())?;
             Some(Self {
                 holder: read_u64(bytes, 0)?,
                 list: read_u64(bytes, 8)?,
                 line: read_u64(bytes, 16)?,
                 newest: read_u64(bytes, 24)?.checked_sub(1).map(Birth),
+                cloned: read_u64(bytes, 32)?.checked_sub(1).map(Birth),
             })
         };
         decode().ok_or_else(|| malformed("the entry of counters"))
@@ -753,6 +825,7 @@ mod tests {
         for parent in [None, Some(parent)] {
             let line = Line {
                 parent,
+                origin: 2,
                 forked_at: Birth(11),
                 holder: 8,
                 ended: parent.is_some(),
@@ -771,6 +844,14 @@ mod tests {
         assert_eq!(Counters::decode(&counters.encode()).unwrap(), counters);
         let size = ListSize { items: 3, bytes: 9 };
         assert_eq!(ListSize::decode(&size.encode()).unwrap(), size);
+        let cloned = Cloned {
+            extent: Extent::new(Address::new(3, 512), 7),
+            count: 2,
+            oldest: Birth(8),
+            has_oldest: true,
+        };
+        let decoded = Cloned::decode(&cloned.key(), &cloned.encode());
+        assert_eq!(decoded.unwrap(), cloned);
         let part = JournalPart {
             extent: Extent::new(Address::new(1, 512), 40),
             checksum: 5,
@@ -805,6 +886,7 @@ mod tests {
             random.fill(&mut bytes);
             let _ = (Node::decode(&bytes), Line::decode(&bytes));
             let _ = (Counters::decode(&bytes), JournalPart::decode(&bytes));
+            let _ = Cloned::decode(&key(CLONED, &[seed]), &bytes);
         }
     }
 }

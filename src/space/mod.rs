@@ -15,7 +15,7 @@
 //! both in the system tree ([`catalogue`]), and the changes that writing these made ([`tail`]);
 //! [`crate::format::space`] describes them byte by byte. What versions that are kept by name reach stands
 //! on lists there, too ([`kept`]). Beside these, `allocate` chooses where an
-//! extent goes, `recycle` leads what was dropped to being free, `vacant` and `geometry` serve both, and
+//! extent goes, `recycle` leads what was dropped to being free, `vacant`, `geometry` and [`runs`] serve both, and
 //! [`audit`] compares the maps with what was found by reading everything.
 
 mod allocate;
@@ -28,6 +28,7 @@ pub(crate) mod kept;
 mod map;
 mod pins;
 mod recycle;
+pub(crate) mod runs;
 mod segments;
 
 #[cfg(test)]

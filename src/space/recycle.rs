@@ -1,7 +1,8 @@
 //! What happens between the time something is dropped and the time its sectors are free.
 //!
-//! 0. *Listed*: a version that is kept by name reaches it. It stays in the durable view, and goes on a
-//!    list in the system tree ([`kept`](super::kept)) until no such version is left.
+//! 0. *Listed*: a version that is kept by name reaches it, or it belongs to a value that shares extents
+//!    with values under other keys. It stays in the durable view until the next checkpoint has found
+//!    out, and goes on a list in the system tree ([`kept`](super::kept)) until no such version is left.
 //! 1. *Dropped*: it stands on the list of a kept generation ([`Pins`]). An extent is held, that is,
 //!    not in the durable view any more. A subtree or value, of which only the root is known, is
 //!    *pending*: its extents remain in the durable view, so every checkpoint writes the list of
@@ -104,10 +105,14 @@ pub(super) struct Recycling {
     current: Birth,
     /// No version that is kept by name is of a later generation.
     kept_through: Option<Birth>,
+    /// No value that shares extents with values under other keys is of a later generation.
+    cloned_through: Option<Birth>,
     /// What such versions may reach, for the next checkpoint to find out and to list.
     listed: Vec<Listed>,
     /// Some of that comes of a version that is being taken apart.
     lists_destroyed: bool,
+    /// Some of that is there only because other values may have parts of it.
+    lists_cloned: bool,
 }
 
 impl Recycling {
@@ -133,15 +138,24 @@ impl Recycling {
         self.waiting.entry(self.current).or_default().push(range);
     }
 
+    /// Whether something of the user's tree may have to stay after its version dropped it: the next
+    /// checkpoint finds out.
+    fn may_stay(&self, item: &Dropped, birth: Birth) -> bool {
+        // Of a subtree, only the values that are found in it.
+        let is_cloned = Some(birth) <= self.cloned_through && !matches!(item, Dropped::Subtree(_));
+        Some(birth) <= self.kept_through || is_cloned
+    }
+
     /// The newest version of a line reaches this no longer; others that are kept may.
     fn drop_of_line(&mut self, segments: &mut Segments, listed: Listed) -> Result<()> {
-        if Some(listed.birth) > self.kept_through {
+        if !self.may_stay(&listed.item, listed.birth) {
             let free_from = listed.dropped_at;
             return self.drop_item(segments, listed, free_from);
         }
         if let Dropped::Extent(extent) = listed.item {
             segments.geometry.range(extent)?;
         }
+        self.lists_cloned |= Some(listed.birth) > self.kept_through;
         self.lists_destroyed |= listed.dropped_at == DESTROYED;
         self.listed.push(listed);
         Ok(())
@@ -317,10 +331,17 @@ impl Space {
         self.lock().recycling.kept_through = generation;
     }
 
+    /// Values that share extents with values under other keys are of this generation at most; `None`:
+    /// there are none.
+    pub(crate) fn set_cloned_through(&self, generation: Option<Birth>) {
+        self.lock().recycling.cloned_through = generation;
+    }
+
     /// What versions that are kept by name may reach and newer ones do not, to be listed.
     pub(crate) fn take_listed(&self) -> Vec<Listed> {
         let recycling = &mut self.lock().recycling;
         recycling.lists_destroyed = false;
+        recycling.lists_cloned = false;
         std::mem::take(&mut recycling.listed)
     }
 
@@ -329,6 +350,9 @@ impl Space {
         let recycling = &mut self.lock().recycling;
         let destroyed = |listed: &Listed| listed.dropped_at == DESTROYED;
         recycling.lists_destroyed |= listed.iter().any(destroyed);
+        let kept_through = recycling.kept_through;
+        let only_cloned = |listed: &Listed| Some(listed.birth) > kept_through;
+        recycling.lists_cloned |= listed.iter().any(only_cloned);
         recycling.listed.extend(listed);
     }
 
@@ -342,6 +366,11 @@ impl Space {
     /// Whether taking a version apart waits for the next checkpoint.
     pub(crate) fn lists_destroyed(&self) -> bool {
         self.lock().recycling.lists_destroyed
+    }
+
+    /// Whether the next checkpoint may free what other values may have had parts of.
+    pub(crate) fn lists_cloned(&self) -> bool {
+        self.lock().recycling.lists_cloned
     }
 
     /// Whether there is something to be listed.
@@ -427,7 +456,7 @@ impl Space {
                 line,
             };
             // Older than its root, a part may be kept where the root is not.
-            if line != NO_LINE && Some(birth) <= recycling.kept_through {
+            if line != NO_LINE && recycling.may_stay(&part.item, birth) {
                 recycling.drop_of_line(&mut inner.segments, part)?;
             } else {
                 recycling.drop_item(&mut inner.segments, part, free_from)?;

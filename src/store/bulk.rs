@@ -25,16 +25,17 @@ use super::options::Durability;
 use crate::error::{Error, Result};
 use crate::format::record::{Record, Tag, USER_TREE};
 use crate::format::{Address, Birth, Extent, PagePointer, SequenceNumber};
-use crate::snapshot::{Version, View};
+use crate::snapshot::{CachedPages, Version, View};
 use crate::space::kept::{Head, Listed, NodeKey};
-use crate::space::{Dropped, Urgency};
+use crate::space::runs::Runs;
+use crate::space::{Dropped, Owner, Urgency};
 use crate::transaction::Overlay;
 use crate::tree::flush::Outcome;
 use crate::tree::journal::Journal;
 use crate::tree::lineage::{has_base, supersede};
 use crate::tree::operation::{Batch, Operation, RangeDelete};
 use crate::tree::{fold_entries, frozen_batch};
-use crate::value::OffTree;
+use crate::value::{OffTree, ValueWriter, each_extent};
 
 /// How many operations, and bytes of them, one private generation takes.
 const CHUNK_OPERATIONS: usize = 32 << 10;
@@ -51,6 +52,10 @@ pub(super) struct Bulk {
     dropped: Vec<(Dropped, Birth)>,
     /// The roots of off-tree values that operations named.
     named: HashSet<Address>,
+    /// What it shares with values under other keys, and the births of those.
+    clones: Vec<(Extent, Birth)>,
+    /// All of that, as a set.
+    shared: Runs,
     /// It goes on from here, and not from the newest version.
     fork: Option<NodeKey>,
     /// It goes on from the newest version of a branch, and becomes that.
@@ -95,6 +100,8 @@ impl Bulk {
             made: HashMap::new(),
             dropped: Vec::new(),
             named: HashSet::new(),
+            clones: Vec::new(),
+            shared: Runs::default(),
             fork: None,
             branch: None,
         })
@@ -156,6 +163,7 @@ impl Bulk {
 
     /// What its line does not reach any more.
     fn drop_of_branch(&mut self, core: &Core, line: u64) -> Result<()> {
+        self.note_clones(core);
         let dropped_at = self.state.birth;
         for (item, birth) in std::mem::take(&mut self.dropped) {
             core.pages.space.drop_of_line(Listed {
@@ -345,6 +353,97 @@ impl Bulk {
         Ok(())
     }
 
+    /// Puts values of its version under other keys, which ascend: of each only the index is written, the
+    /// data is shared. Nothing that is not in the tree may be in its way.
+    pub(super) async fn share(
+        &mut self,
+        core: &Arc<Core>,
+        values: &[(Vec<u8>, OffTree)],
+    ) -> Result<()> {
+        let mut rest = values;
+        while !rest.is_empty() {
+            // No generation of their own pages: these come with the flush.
+            self.state.birth = Birth(self.state.birth.0 + 1);
+            core.pages.space.set_current(self.state.birth);
+            let mut points = Vec::new();
+            let mut shared = Runs::default();
+            while let Some(((key, value), after)) = rest.split_first()
+                && points.len() < CHUNK_OPERATIONS
+            {
+                let Some(payload) = self.share_one(core, value, &mut shared).await? else {
+                    // The data stands here under another key already: see `kept::clones`.
+                    break;
+                };
+                points.push(Operation {
+                    key,
+                    sequence: self.sequence,
+                    tag: Tag::OffTree,
+                    payload: Cow::Owned(payload),
+                });
+                rest = after;
+            }
+            self.flush(core, Batch::of(points)).await?;
+        }
+        Ok(())
+    }
+
+    /// The payload of a value with the data of another one. `None`, and nothing is done: something of the
+    /// present generation shares that already.
+    async fn share_one(
+        &mut self,
+        core: &Arc<Core>,
+        value: &OffTree,
+        shared: &mut Runs,
+    ) -> Result<Option<Vec<u8>>> {
+        let pages = &core.pages;
+        let source = CachedPages {
+            pages: Arc::clone(pages),
+        };
+        let mut is_new = true;
+        each_extent(value, &source, |extent, _| {
+            is_new &= shared.is_disjoint(extent);
+            Ok(())
+        })
+        .await?;
+        if !is_new {
+            return Ok(None);
+        }
+        let birth = self.state.birth;
+        let shape = pages.value_shape_of(value)?;
+        let allocate = |bytes| {
+            let space = &pages.space;
+            space.allocate(bytes, Owner::Tree, Urgency::Ordinary)
+        };
+        let mut writer = ValueWriter::new(pages.disk.clone(), pages.store, birth, shape, allocate);
+        let written = match writer.take_anew(value, &source).await {
+            Ok(clones) => writer.finish().await.map(|written| (written, clones)),
+            Err(error) => Err(error),
+        };
+        let (written, clones) = match written {
+            Ok(written) => written,
+            Err(error) => {
+                for extent in writer.abandon().idle {
+                    self.give_back(core, extent, birth)?;
+                }
+                return Err(error);
+            }
+        };
+        for extent in written.extents {
+            self.made.insert(extent.address, (extent, birth));
+        }
+        for (extent, _) in &clones {
+            shared.add(*extent);
+            self.shared.add(*extent);
+        }
+        self.clones.extend(clones);
+        Ok(Some(written.value.to_payload().to_vec()))
+    }
+
+    /// What it shares is to be written down, before anything that it dropped.
+    fn note_clones(&mut self, core: &Core) {
+        core.note_clones(std::mem::take(&mut self.clones), self.state.birth);
+    }
+
     async fn flush(&mut self, core: &Arc<Core>, batch: Batch<'_>) -> Result<()> {
         let values = off_tree_payloads(&batch);
         let root = self.version.root;
@@ -379,6 +478,7 @@ impl Bulk {
                 // A part of one may be dropped while another value has the rest.
                 Dropped::Extent(extent)
                     if birth >= self.first_birth
+                        && self.shared.is_disjoint(extent)
                         && self.made.get(&extent.address) == Some(&(extent, birth)) =>
                 {
                     self.made.remove(&extent.address);
@@ -496,6 +596,7 @@ impl Bulk {
             }
         }
         self.attach(core, values)?;
+        self.note_clones(core);
         let dropped = std::mem::take(&mut self.dropped);
         core.take_over(&mut self.state, Vec::new(), dropped, birth)?;
         if let Some(naming) = naming {

@@ -1,10 +1,12 @@
 //! Copies of subtrees: [`Transaction::clone_range`].
 //!
-//! Entries are read from the transaction in pieces and written to it again under another prefix;
-//! values out of the tree are copied as they are read. A copy shares nothing with what it was made of:
-//! who frees an extent has to know that nobody else has it, and that is known of versions of one value
-//! only, not of values under different keys.
+//! Entries are read from the transaction in pieces and written to it again under another prefix. The
+//! first few large values are copied as they are read. Where there is more, the transaction goes to the
+//! disk, as one that is too large for memory does, and shares from then on: a value under the other
+//! prefix gets an index of its own over the data of the first one, which stays where it is until neither
+//! needs it. Who has what is counted by checkpoints: see [`kept`](super::kept).
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::ops::Bound;
 
@@ -15,11 +17,15 @@ use super::stored_value::StoredValue;
 use super::transaction::Transaction;
 use super::{Prefix, Store};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::Address;
 use crate::snapshot::{Cursor, Direction, Start, Stop};
 
 /// How many entries, and bytes of those at hand, are read before they are written.
 const PIECE_ENTRIES: usize = 512;
 const PIECE_BYTES: usize = 1 << 20;
+
+/// How many blocks of large values are copied, before it is worth a checkpoint to share them.
+const COPIED_BLOCKS: u64 = 8;
 
 /// A key without the prefix, and what is stored for it.
 type Piece = Vec<(Vec<u8>, StoredValue)>;
@@ -29,8 +35,12 @@ impl Transaction {
     /// the second one is gone. References are copied as they are, and lead where they led. Gives the
     /// number of entries.
     ///
-    /// Costs reading and writing all of them, large values too, and room for all of it; memory as
-    /// [`reconcile`](Self::reconcile). The version that is copied from stays as it was meanwhile.
+    /// Costs reading and writing all of them; memory as [`reconcile`](Self::reconcile). Large values,
+    /// if they have more than eight blocks (256 KiB) together, share their data on the disk with those
+    /// that they are cloned from, whatever becomes of either later: what is written is an index, about a
+    /// thousandth of them. For that the transaction goes to the disk before the commit, **and is alone from
+    /// then on**, like one that is large. Values that it wrote itself, and those with merge operands, are
+    /// copied. What is shared stays where it is when the store is [compacted](Store::compact).
     ///
     /// Errors: `InvalidArgument` if one prefix begins with the other, or a key becomes longer than 32
     /// KiB; those of reading and writing. Then a part of it is in the transaction, which is to be
@@ -60,15 +70,41 @@ impl Transaction {
                 ));
             }
             self.delete_range(Prefix(to)).await?;
+            // Not in the tree as long as this is not committed.
+            let own: HashSet<Address> = self.writes.values.iter().map(|(root, _)| *root).collect();
             let mut next = Some(from.to_vec());
             let mut cloned = 0;
-            while let Some(low) = next {
+            let blocks = u64::from(self.writes.core.pages.settings.block_bytes);
+            let mut copied_max = COPIED_BLOCKS * blocks;
+            while let Some(low) = next.take() {
+                let was_alone = self.writes.bulk.is_some();
                 let (piece, rest) = self.reader.read_piece(from, low).await?;
                 next = rest;
+                let mut shared = Vec::new();
                 for (key, value) in &piece {
-                    let key = [to, &key[from.len()..]].concat();
-                    self.put_stored(&key, Some(value)).await?;
+                    let target = [to, &key[from.len()..]].concat();
+                    let large = value.off_tree().filter(|large| {
+                        large.length > 0 && !own.contains(&large.root.extent.address)
+                    });
+                    let length = large.map_or(0, |large| large.length);
+                    if let Some(large) = large
+                        && length > copied_max
+                    {
+                        if !was_alone {
+                            // Somebody may have moved meanwhile what was read.
+                            self.spill().await?;
+                            (next, copied_max) = (Some(key.clone()), 0);
+                            break;
+                        }
+                        shared.push((self.writes.base.key(&target)?.to_vec(), large));
+                    } else {
+                        copied_max -= length;
+                        self.put_stored(&target, Some(value)).await?;
+                    }
                     cloned += 1;
+                }
+                if !shared.is_empty() {
+                    self.share(&shared).await?;
                 }
             }
             Ok(cloned)

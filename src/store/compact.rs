@@ -5,7 +5,7 @@
 //! into what is free there, and the log and the reserve go on right there. All of that is ordinary
 //! copying in bounded steps, between which commits and flushes go on. After a checkpoint no root needs
 //! the old places, and whole segments, and runs of free sectors in the others, are given back. What
-//! snapshots still reach stays where it is.
+//! snapshots still reach stays where it is, and so does what values share with clones of them.
 
 use std::future::Future;
 use std::ops::ControlFlow;
@@ -21,7 +21,7 @@ use super::gate::{Inside, Pass, lock};
 use super::maintenance::{Maintaining, Pace};
 use super::operation::Operation;
 use super::options::Durability;
-use crate::disk::Release;
+use crate::disk::{Release, block_on};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Birth};
 use crate::log::writer::NeedChunk;
@@ -29,7 +29,7 @@ use crate::space::Urgency;
 use crate::trace::{self, Began};
 use crate::tree::operation::Batch;
 use crate::tree::pages::Pages;
-use crate::tree::relocate::Relocation;
+use crate::tree::relocate::{Relocation, Spared};
 use crate::value::OffTree;
 
 /// How many pages are read or copied between two moments at which others can work.
@@ -313,7 +313,11 @@ impl Core {
         let stays = |value: &OffTree| {
             Some(value.root.birth) <= kept_through || bases.contains_key(&value.root.extent.address)
         };
-        let outcome = relocation.step(&self.pages, &root, birth, urgency, STEP_PAGES, &stays)?;
+        let spared = Spared {
+            stays: &stays,
+            is_cloned: &|value| block_on(self.is_cloned(value)),
+        };
+        let outcome = relocation.step(&self.pages, &root, birth, urgency, STEP_PAGES, &spared)?;
         match outcome {
             Some(outcome) => self.install(state, outcome, version.tree_through, None, None),
             None => Ok(()),
@@ -326,14 +330,13 @@ impl Core {
         self.pages.space.set_current(state.birth);
         let birth = state.birth;
         let urgency = Urgency::Emergency;
-        let nothing_stays = |_: &OffTree| false;
         let outcome = relocation.step(
             &self.pages,
             &root,
             birth,
             urgency,
             STEP_PAGES,
-            &nothing_stays,
+            &Spared::NOTHING,
         )?;
         let Some(outcome) = outcome else {
             return Ok(());
@@ -385,7 +388,7 @@ impl Store {
     /// Brings the store's file down to about what the newest version needs, while reads and writes
     /// go on. Costs reading all interior nodes, rewriting what is pending and leaves that are not
     /// full, and moving what lies at the end of the file. What snapshots that have names
-    /// reach is not moved. If the future is dropped, what was moved so far stays moved.
+    /// reach is not moved, nor the data that values share with [clones](Self::clone_range) of them. If the future is dropped, what was moved so far stays moved.
     ///
     /// Errors: those of a [`checkpoint`](Self::checkpoint).
     ///

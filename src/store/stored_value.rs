@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::format::record::Tag;
 use crate::snapshot::diff::{Stored, Verdict, is_same_content, verdict};
 use crate::snapshot::{Layered, load_value, stored_length, target_of};
+use crate::value::OffTree;
 
 /// How much of two values of different stores is compared at a time.
 const PIECE_BYTES: usize = 1 << 20;
@@ -96,6 +97,17 @@ impl StoredValue {
                 _ => None,
             },
             Content::Stored(here) => (here.stored.0 == Tag::Inline).then_some(&here.stored.1[..]),
+        }
+    }
+
+    /// The off-tree value of the tree that it is, if it is one.
+    pub(super) fn off_tree(&self) -> Option<OffTree> {
+        match &self.content {
+            Content::Stored(here) if here.stored.0 == Tag::OffTree => {
+                let (value, base) = OffTree::with_base(&here.stored.1).ok()?;
+                base.is_none().then_some(value)
+            }
+            _ => None,
         }
     }
 

@@ -28,7 +28,7 @@ use crate::snapshot::View;
 use crate::space::Urgency;
 use crate::transaction::locks::{self, LockRange, OwnerId, Wanted};
 use crate::transaction::{Overlay, OverlayMark, Ranges, Reads};
-use crate::value::VALUE_BYTES_MAX;
+use crate::value::{OffTree, VALUE_BYTES_MAX};
 
 /// The largest operand of a merge, in bytes.
 const OPERAND_BYTES_MAX: usize = 64 << 10;
@@ -275,6 +275,20 @@ impl Writes {
         self.bulk.is_none()
             && lock(&self.overlay).bytes() + saved_bytes(&self.saved)
                 <= self.core.logged_bytes_max()
+    }
+
+    /// Puts values of the version beneath under other keys, with the data that they have there. Keys
+    /// ascend, and are those of the tree.
+    async fn share(&mut self, values: &[(Vec<u8>, OffTree)]) -> Result<()> {
+        self.spill().await?;
+        self.grows = true;
+        let Some(bulk) = &mut self.bulk else {
+            return Ok(());
+        };
+        self.torn = true;
+        bulk.share(&self.core, values).await?;
+        self.torn = false;
+        Ok(())
     }
 
     async fn spill(&mut self) -> Result<()> {
@@ -774,10 +788,32 @@ impl Transaction {
             Box::pin(self.be_alone()).await?;
         }
         self.writes.spill_if_large().await?;
+        self.read_bulk();
+        Ok(())
+    }
+
+    /// Goes to the disk, as one that is too large for memory does. What was read may stand elsewhere
+    /// afterwards.
+    pub(super) async fn spill(&mut self) -> Result<()> {
+        self.writes.appended = None;
+        Box::pin(self.be_alone()).await?;
+        Box::pin(self.writes.spill()).await?;
+        self.read_bulk();
+        Ok(())
+    }
+
+    /// Puts values of what is on the disk of it under other keys of the tree, which ascend, with the same
+    /// data.
+    pub(super) async fn share(&mut self, values: &[(Vec<u8>, OffTree)]) -> Result<()> {
+        Box::pin(self.writes.share(values)).await?;
+        self.read_bulk();
+        Ok(())
+    }
+
+    fn read_bulk(&mut self) {
         if let Some(bulk) = &self.writes.bulk {
             self.reader.fixed = Some(bulk.view());
         }
-        Ok(())
     }
 }
 

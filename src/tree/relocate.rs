@@ -65,6 +65,22 @@ pub(crate) struct Relocation {
     kept_through: Birth,
 }
 
+/// Values that are not moved.
+pub(crate) struct Spared<'s> {
+    pub(crate) stays: &'s dyn Fn(&OffTree) -> bool,
+    /// Whether a value shares its data with values under other keys: a copy would be there in addition.
+    /// Asked of those only that would be moved, as it may read their index.
+    pub(crate) is_cloned: &'s dyn Fn(&OffTree) -> Result<bool>,
+}
+
+impl Spared<'_> {
+    /// No value is.
+    pub(crate) const NOTHING: Self = Self {
+        stays: &|_| false,
+        is_cloned: &|_| Ok(false),
+    };
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Task {
     Empty(Address),
@@ -109,7 +125,7 @@ impl Relocation {
     /// `pages_max` pages were read or copied; at least to the next leaf or value. `None`: nothing had
     /// to move, no generation came of it.
     ///
-    /// Values for which `stays` says so are not moved.
+    /// Values that are `spared` are not moved.
     ///
     /// On failure the tree and the relocation are as before. `StorageFull` if there is no room
     /// before the place from which on the store is emptied.
@@ -120,7 +136,7 @@ impl Relocation {
         birth: Birth,
         urgency: Urgency,
         pages_max: usize,
-        stays: &dyn Fn(&OffTree) -> bool,
+        spared: &Spared<'_>,
     ) -> Result<Option<Outcome>> {
         let Some(from) = &self.from else {
             return Ok(None);
@@ -132,7 +148,7 @@ impl Relocation {
         let mut walk = Walk {
             flush: Flush::new(pages, birth, urgency),
             task: self.task,
-            stays,
+            spared,
             kept_through: self.kept_through,
             from,
             costs_max: pages_max as u64,
@@ -154,7 +170,7 @@ impl Relocation {
 struct Walk<'r, 'e> {
     flush: Flush<'e>,
     task: Task,
-    stays: &'r dyn Fn(&OffTree) -> bool,
+    spared: &'r Spared<'r>,
     kept_through: Birth,
     from: &'r [u8],
     costs_max: u64,
@@ -431,7 +447,10 @@ impl Walk<'_, '_> {
     /// Copies a value of which some extent lies behind the place: the payload of the copy.
     fn move_value(&mut self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
         let value = OffTree::from_payload(payload)?;
-        if (self.stays)(&value) || !self.has_extent_inside(&value)? {
+        if (self.spared.stays)(&value)
+            || !self.has_extent_inside(&value)?
+            || (self.spared.is_cloned)(&value)?
+        {
             return Ok(None);
         }
         let pages = self.flush.pages;

@@ -371,9 +371,14 @@ impl Fixture {
             self.begin();
             let pages = Arc::clone(&self.pages);
             let (root, birth) = (self.root, self.birth);
-            let step = relocation.step(&pages, &root, birth, Urgency::Ordinary, pages_max, &|_| {
-                false
-            });
+            let step = relocation.step(
+                &pages,
+                &root,
+                birth,
+                Urgency::Ordinary,
+                pages_max,
+                &Spared::NOTHING,
+            );
             if let Some(outcome) = step.unwrap() {
                 self.publish(outcome);
             }
@@ -410,9 +415,14 @@ impl Fixture {
             let before = (self.root, relocation.progress());
             let pages = Arc::clone(&self.pages);
             let (root, birth) = (self.root, self.birth);
-            let step = relocation.step(&pages, &root, birth, Urgency::Ordinary, pages_max, &|_| {
-                false
-            });
+            let step = relocation.step(
+                &pages,
+                &root,
+                birth,
+                Urgency::Ordinary,
+                pages_max,
+                &Spared::NOTHING,
+            );
             match step {
                 Ok(Some(outcome)) => self.publish(outcome),
                 Ok(None) => assert_eq!(before.1.pages_moved, relocation.progress().pages_moved),
@@ -611,7 +621,7 @@ fn a_relocation_without_room_fails_and_leaves_nothing_behind() {
             birth,
             Urgency::Ordinary,
             1000,
-            &|_| false,
+            &Spared::NOTHING,
         );
         let Err(error) = result else {
             continue;

@@ -18,7 +18,8 @@
 //! * `codec`: [`Compression`] of blocks.
 //! * `writer`: [`ValueWriter`], which writes a value of unknown length in bounded memory.
 //! * `reader`: [`ValueReader`], which reads any part of a value, verified.
-//! * `splice`: [`Splice`], how a value is made of another that it shares extents with.
+//! * `splice`: [`Splice`], how a value is made of another that it shares extents with, and the value
+//!   of another key that has all of them.
 //! * `difference`: [`each_unshared`], what a value has and others do not: what is freed with it.
 //! * `same`: [`is_same_value`], whether two have the same bytes.
 //! * `walk`: [`expand`], what a value consists of, one page at a time; and the check of a whole value.

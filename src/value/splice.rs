@@ -5,13 +5,17 @@
 //! taken over by their pointers. The pages on the way to the first and the last block that were
 //! written are made anew, so that the root of what comes out is a page of its own.
 //! [`ValueWriter::splice`] puts the two together; what cannot be shared it copies.
+//!
+//! [`ValueWriter::take_anew`] makes a value that has all data of another one and nothing else of it:
+//! its index is its own, and names the extents with its own birth.
 
 use bytes::Bytes;
 
 use crate::disk::Page;
 use crate::error::{Error, Result};
+use crate::format::{Birth, Extent, page_checksum_of_birth};
 
-use super::index::{DataExtent, IndexPage};
+use super::index::{DataExtent, IndexPage, StoredBlock};
 use super::payload::OffTree;
 use super::reader::ValueReader;
 use super::source::PageSource;
@@ -233,6 +237,88 @@ impl<A: Allocate> ValueWriter<A> {
         Ok(())
     }
 
+    /// Makes all of a value out of another one's data, of which nothing is read: the extents that the
+    /// two share, with the births that they have in the other. Reads its index.
+    pub(crate) async fn take_anew(
+        &mut self,
+        value: &OffTree,
+        pages: &impl PageSource,
+    ) -> Result<Vec<(Extent, Birth)>> {
+        let shape = (self.shape.block_bytes, self.shape.codec);
+        if self.length() > 0 || shape != (value.block_bytes, value.codec) {
+            return Err(Error::invalid(
+                "taking over a value in other blocks, or after something else",
+            ));
+        }
+        self.begin(0)?;
+        let mut shared = Vec::new();
+        let mut parts = vec![*value];
+        while let Some(part) = parts.pop() {
+            let mut saved = Vec::new();
+            if part.depth == 0 {
+                self.take_extent(
+                    (part.root.extent, part.root.birth),
+                    vec![part.root_block()],
+                    part.length,
+                    &mut saved,
+                )?;
+                shared.push((part.root.extent, part.root.birth));
+                continue;
+            }
+            let page = pages.load(part.root, part.depth).await?;
+            let index = IndexPage::new(page.as_ref(), &part)?;
+            for entry in (0..index.entries()).rev().filter(|_| part.depth > 1) {
+                parts.push(index.child(entry)?.1);
+            }
+            for entry in (0..index.entries()).filter(|_| part.depth == 1) {
+                let data = index.data(entry)?;
+                let (mut from, end) = (data.first, data.first + data.blocks);
+                while from < end {
+                    let blocks = (end - from).min(self.room(&mut saved)? as u64);
+                    let (extent, stored) = index.part(&data, from, blocks)?;
+                    let bytes = part.bytes_of(from, blocks);
+                    self.take_extent((extent, data.birth), stored, bytes, &mut saved)?;
+                    shared.push((extent, data.birth));
+                    from += blocks;
+                }
+            }
+            self.save(saved).await?;
+        }
+        self.length = value.length;
+        self.usable = true;
+        Ok(shared)
+    }
+
+    /// Enters blocks of another value that make up an extent, as though they had been written now.
+    fn take_extent(
+        &mut self,
+        (extent, birth): (Extent, Birth),
+        mut blocks: Vec<StoredBlock>,
+        bytes: u64,
+        saved: &mut Vec<Page>,
+    ) -> Result<()> {
+        self.room(saved)?;
+        for block in &mut blocks {
+            block.checksum = page_checksum_of_birth(
+                self.store,
+                extent.address.plus(block.offset),
+                (birth, self.birth),
+                block.length,
+                block.checksum,
+            );
+        }
+        self.open.extents.push(DataExtent {
+            extent,
+            birth: self.birth,
+            first: self.open.blocks.len() as u64,
+            blocks: blocks.len() as u64,
+        });
+        self.open.blocks.extend(blocks);
+        self.open.bytes += bytes;
+        self.open.disk_bytes += self.disk_bytes(extent);
+        Ok(())
+    }
+
     /// Parts of extents can be given back alone only where blocks are whole sectors.
     fn check_shareable(&self, value: &OffTree) -> Result<()> {
         let possible = value.depth > 0
@@ -354,6 +440,47 @@ mod tests {
             Ok::<_, Error>((writer.finish().await?, shares))
         })
         .unwrap()
+    }
+
+    #[test]
+    fn a_value_taken_anew_has_the_data_and_an_index_of_its_own() {
+        for (fan_out, length) in [(2, 1), (2, 512), (2, 513), (2, 30_000), (7, 30_000)] {
+            let disk = TestDisk::new();
+            let content = content(1, length);
+            let written = disk.write(fan_out, &content);
+            let before: BTreeSet<_> = disk.state().allocated.iter().copied().collect();
+            let mut writer = disk.writer_born(fan_out, Birth(77));
+            let pages = DiskPages::new(disk.disk(), STORE);
+            let (shared, anew) = block_on(async {
+                let shared = writer.take_anew(&written.value, &pages).await?;
+                Ok::<_, Error>((shared, writer.finish().await?))
+            })
+            .unwrap();
+            assert_eq!(anew.value.length, written.value.length);
+            assert!(anew.extents.iter().all(|extent| !before.contains(extent)));
+            assert!(shared.iter().all(|(extent, _)| before.contains(extent)));
+            assert_eq!(anew.extents.is_empty(), length <= 512);
+            let reader = disk.reader(anew.value);
+            assert_eq!(block_on(reader.read_all(usize::MAX)).unwrap(), content);
+            let mut extents = BTreeSet::new();
+            block_on(reader.verify(|extent, birth| {
+                assert_eq!(birth, Birth(77));
+                extents.insert(extent);
+                Ok(())
+            }))
+            .unwrap();
+            let own = anew.extents.iter().copied();
+            let all: BTreeSet<_> = own
+                .chain(shared.iter().map(|(extent, _)| *extent))
+                .collect();
+            assert_eq!(extents, all);
+            // And once more, of this one.
+            let mut writer = disk.writer_born(fan_out, Birth(99));
+            block_on(writer.take_anew(&anew.value, &pages)).unwrap();
+            let again = block_on(writer.finish()).unwrap();
+            let read = block_on(disk.reader(again.value).read_all(usize::MAX));
+            assert_eq!(read.unwrap(), content);
+        }
     }
 
     fn applied(before: &[u8], splice: &Splice<'_>) -> Vec<u8> {

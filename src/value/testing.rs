@@ -86,8 +86,26 @@ impl TestDisk {
         &self,
         shape: Shape,
     ) -> ValueWriter<impl FnMut(u32) -> Result<Extent> + Send + use<>> {
+        self.writer_with(shape, BIRTH)
+    }
+
+    /// A writer in blocks of 512 bytes of a value of some birth.
+    pub(super) fn writer_born(
+        &self,
+        fan_out: u32,
+        birth: Birth,
+    ) -> ValueWriter<impl FnMut(u32) -> Result<Extent> + Send + use<>> {
+        let shape = Shape::with_fan_out(512, SEGMENT_BYTES, fan_out).unwrap();
+        self.writer_with(shape, birth)
+    }
+
+    fn writer_with(
+        &self,
+        shape: Shape,
+        birth: Birth,
+    ) -> ValueWriter<impl FnMut(u32) -> Result<Extent> + Send + use<>> {
         let allocator = self.clone();
-        ValueWriter::new(self.disk(), STORE, BIRTH, shape, move |bytes| {
+        ValueWriter::new(self.disk(), STORE, birth, shape, move |bytes| {
             allocator.allocate(bytes)
         })
     }

@@ -132,8 +132,8 @@ pub(super) struct OpenPage {
 /// Writes one value. After an error it takes no more.
 pub(crate) struct ValueWriter<A: Allocate> {
     disk: Disk,
-    store: StoreId,
-    birth: Birth,
+    pub(super) store: StoreId,
+    pub(super) birth: Birth,
     pub(super) shape: Shape,
     encoder: Encoder,
     allocate: A,

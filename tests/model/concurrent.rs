@@ -252,6 +252,22 @@ fn written(setup: &Setup, write: &Write) -> Span {
     }
 }
 
+/// The keys that begin with some bytes.
+fn beginning_with(prefix: &[u8]) -> Span {
+    let mut end = prefix.to_vec();
+    while end.last() == Some(&255) {
+        end.pop();
+    }
+    let end = match end.last_mut() {
+        Some(last) => {
+            *last += 1;
+            Bound::Excluded(end)
+        }
+        None => Bound::Unbounded,
+    };
+    (Bound::Included(prefix.to_vec()), end)
+}
+
 /// What one call of a transaction may have written to.
 fn touched(setup: &Setup, before: &Map, after: &Map, inside: &Inside) -> Vec<Span> {
     let own = |bound: &Bound<usize>| bound.map(|number| setup.keys[number].clone());
@@ -264,6 +280,11 @@ fn touched(setup: &Setup, before: &Map, after: &Map, inside: &Inside) -> Vec<Spa
         }
         Inside::Modify(modify) => spans.extend(asked_by(setup, before, modify).0),
         Inside::Edit(low, high, _) => spans.push((own(low), own(high))),
+        Inside::Clone(from, to, length) => {
+            let length = setup.keys[*from].len().min(*length);
+            let to = &setup.keys[*to];
+            spans.push(beginning_with(&to[..to.len().min(length)]));
+        }
         Inside::Read(_) => {}
     }
     spans

@@ -651,6 +651,25 @@ pub fn do_inside(
             edit_at_cursor(transaction, setup, own, bounds, moves)
                 .map_err(|message| format!("{inside:?}: {message}"))
         }
+        Inside::Clone(from, to, length) => {
+            let from = &setup.keys[*from];
+            let from = &from[..from.len().min(*length)];
+            let to = &setup.keys[*to];
+            let to = &to[..to.len().min(from.len())];
+            let cloned = transaction.clone_range(from, to).wait();
+            if from.starts_with(to) || to.starts_with(from) {
+                return same(cloned.is_err(), true);
+            }
+            own.retain(|key, _| !key.starts_with(to));
+            let clones = own.iter().filter_map(|(key, value)| {
+                let rest = key.strip_prefix(from)?;
+                Some(([to, rest].concat(), value.clone()))
+            });
+            let clones: Vec<_> = clones.collect();
+            same(cloned.map_err(told)?, clones.len() as u64)?;
+            own.extend(clones);
+            Ok(())
+        }
         Inside::Append(key, content) => {
             let (key, bytes) = (&setup.keys[*key], bytes_of(*content));
             let found = transaction.append(key, &bytes).wait().is_ok();

@@ -76,6 +76,8 @@ pub enum Inside {
     Append(usize, Content),
     /// At a cursor that is confined to a range.
     Edit(Bound<usize>, Bound<usize>, Vec<Move>),
+    /// What begins as one key does, up to a length, becomes what begins as another, which is no longer.
+    Clone(usize, usize, usize),
     Read(Read),
 }
 
@@ -232,7 +234,10 @@ impl Shape {
                 },
                 45..=54 => Step::Transaction {
                     inside: (0..random.usize(..12))
-                        .map(|_| self.inside(random, ranges))
+                        .map(|_| match random.u8(..16) {
+                            0 => self.cloning(random),
+                            _ => self.inside(random, ranges),
+                        })
                         .collect(),
                     durability: durability(random),
                     commit: random.u8(..4) > 0,
@@ -277,6 +282,10 @@ impl Shape {
             4 => Inside::Append(self.key(random), self.content(random)),
             _ => Inside::Write(self.write(random, ranges)),
         }
+    }
+
+    fn cloning(&self, random: &mut Rng) -> Inside {
+        Inside::Clone(self.key(random), self.key(random), random.usize(1..6))
     }
 
     fn beside(&self, random: &mut Rng, ranges: u32) -> Beside {

@@ -87,6 +87,8 @@ pub enum Operation {
     Refer(Vec<u8>, Vec<u8>),
     /// A key and its whole value.
     Set(Vec<u8>, Vec<u8>),
+    /// What begins with the first becomes what begins with the second, neither of which begins the other.
+    Clone(Vec<u8>, Vec<u8>),
 }
 
 /// The bytes of a value, different at every place of it.
@@ -109,6 +111,15 @@ pub fn apply(state: &mut State, operation: &Operation) {
         }
         Operation::DeleteRange(low, end) => {
             state.retain(|key, _| key < low || key >= end);
+        }
+        Operation::Clone(from, to) => {
+            state.retain(|key, _| !key.starts_with(to));
+            let cloned = state.iter().filter_map(|(key, value)| {
+                let rest = key.strip_prefix(&from[..])?;
+                Some(([to, rest].concat(), value.clone()))
+            });
+            let cloned: Vec<_> = cloned.collect();
+            state.extend(cloned);
         }
         Operation::Refer(key, target) => {
             state.insert(key.clone(), target.as_slice().into());

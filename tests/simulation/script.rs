@@ -247,6 +247,17 @@ fn durability(random: &mut Rng) -> Durability {
     }
 }
 
+/// Operations of a transaction, sometimes with a range of keys cloned among them.
+fn with_clone(random: &mut Rng, taste: &Taste, mut operations: Vec<Operation>) -> Vec<Operation> {
+    let prefix = |random: &mut Rng| key(random, taste)[..3].to_vec();
+    let (from, to) = (prefix(random), prefix(random));
+    if random.u32(..4) == 0 && from != to {
+        let at = random.usize(..=operations.len());
+        operations.insert(at, Operation::Clone(from, to));
+    }
+    operations
+}
+
 /// A transaction of more than a commit that goes through the log can hold.
 fn bulk(random: &mut Rng, taste: &Taste) -> Vec<Operation> {
     let count = match random.u32(..4) {
@@ -350,14 +361,22 @@ pub fn script(seed: u64, taste: &Taste) -> Vec<Step> {
                         true => bulk(&mut random, taste),
                         false => operations(&mut random),
                     };
+                    let operations = with_clone(&mut random, taste, operations);
                     Step::Saving(operations, name(&mut random), durability(&mut random))
                 }
                 1 if random.bool() => Step::Restore(name(&mut random), name(&mut random)),
                 _ => Step::Name(naming(&mut random), durability(&mut random)),
             },
             0..45 => Step::Single(operation(&mut random, taste), durability(&mut random)),
-            45..65 => Step::Transaction(operations(&mut random), durability(&mut random)),
-            65..67 => Step::Abandoned(operations(&mut random)),
+            45..65 => {
+                let operations = operations(&mut random);
+                let operations = with_clone(&mut random, taste, operations);
+                Step::Transaction(operations, durability(&mut random))
+            }
+            65..67 => {
+                let operations = operations(&mut random);
+                Step::Abandoned(with_clone(&mut random, taste, operations))
+            }
             67..71 if bulks > 0 => {
                 bulks -= 1;
                 let operations = bulk(&mut random, taste);

@@ -163,6 +163,7 @@ impl World {
                         store.merge(key, "append", operand).wait()?
                     }
                     Operation::Refer(key, target) => store.put_reference(key, target).wait()?,
+                    Operation::Clone(..) => unreachable!("cloned in transactions only"),
                 };
                 self.model.acknowledge(sequence.0, *durability);
             }
@@ -605,6 +606,9 @@ pub fn write(transaction: &mut Transaction, operations: &[Operation]) -> Result<
                 transaction.merge(key, "append", operand).wait()?;
             }
             Operation::Refer(key, target) => transaction.put_reference(key, target).wait()?,
+            Operation::Clone(from, to) => {
+                transaction.clone_range(from, to).wait()?;
+            }
         }
     }
     Ok(())
@@ -638,6 +642,7 @@ fn gather(batch: &mut Batch, operation: &Operation) -> Result<()> {
         }
         Operation::Append(key, operand) => batch.merge(key, "append", operand).wait(),
         Operation::Refer(key, target) => batch.put_reference(key, target).wait(),
+        Operation::Clone(..) => unreachable!("cloned in transactions only"),
     }
 }
 

@@ -8,12 +8,14 @@
 //! of the journal that was flushed, once for all names between this tree and the next ([`journal`]).
 //! What the new tree does not reach any more goes on lists, instead of being freed, if it was born
 //! before the node ([`plan`], [`crate::space::kept`]). When a node has lost its last name it is
-//! taken out, and what only it reached is free: see [`reap`].
+//! taken out, and what only it reached is free: see [`reap`]. Extents of values that were cloned
+//! under other keys go through the same, once for each of them, before they are free: see [`clones`].
 //!
 //! All of it changes in checkpoints only, in one flush of the system tree with the names, so that a
 //! root on the disk has all of a change or nothing.
 
 mod branches;
+mod clones;
 mod edit;
 mod journal;
 mod lineage;
@@ -91,6 +93,9 @@ pub(super) struct Kept {
     /// that are kept.
     ages: Vec<(Extent, Option<Younger>)>,
     has_ages: bool,
+    /// What values share since the last checkpoint with clones of them, and the births of those that
+    /// they were cloned from.
+    clones: Vec<(Extent, Birth)>,
     /// Versions that somebody reads.
     opened: HashMap<NodeKey, Weak<Version>>,
     /// Lists wait to be taken apart.
@@ -113,6 +118,7 @@ impl Kept {
             None => Counters::default(),
         };
         pages.space.set_kept_through(counters.newest);
+        pages.space.set_cloned_through(counters.cloned);
         Ok(Self {
             line,
             since,
@@ -123,6 +129,7 @@ impl Kept {
             branch_changes: Vec::new(),
             ages: Vec::new(),
             has_ages: counters != Counters::default(),
+            clones: Vec::new(),
             opened: HashMap::new(),
             // Nobody knows whether the last opening finished.
             more_to_free: counters != Counters::default(),
@@ -215,7 +222,7 @@ impl Core {
             (kept.more_to_free, kept.more_to_reap)
         };
         let space = &self.pages.space;
-        free || space.lists_destroyed() || (reap && !space.is_destroying())
+        free || space.lists_cloned() || space.lists_destroyed() || (reap && !space.is_destroying())
     }
 
     /// Writes down what changed of the versions that are kept, with the names that were frozen before
@@ -230,6 +237,7 @@ impl Core {
             let kept = lock(&self.kept);
             kept.new_nodes.is_empty()
                 && kept.ages.is_empty()
+                && kept.clones.is_empty()
                 && kept.branch_changes.is_empty()
                 && !kept.more_to_free
                 && !kept.more_to_reap
@@ -269,6 +277,8 @@ impl Core {
         for node in &new_nodes {
             plan.add(node).await?;
         }
+        let clones = lock(&self.kept).clones.clone();
+        plan.note_clones(&clones).await?;
         let ages = lock(&self.kept).ages.clone();
         let (low, end) = younger_range();
         plan.has_younger = plan.edit.first(&low, &end).await?.is_some();
@@ -312,6 +322,7 @@ impl Core {
             kept.new_lines.clear();
             kept.branch_changes.clear();
             kept.ages.clear();
+            kept.clones.clear();
             kept.counters = counters;
             kept.more_to_free = more_to_free;
             kept.more_to_reap = more_to_reap;
@@ -323,6 +334,7 @@ impl Core {
             result = result.and(freed);
         }
         self.pages.space.set_kept_through(counters.newest);
+        self.pages.space.set_cloned_through(counters.cloned);
         state.more_to_free = true;
         result
     }

@@ -16,6 +16,7 @@ use crate::space::kept::{
     chunk_key, counters_key, encode_chunk, encode_generation, line_key, list_key, nodes_range,
     parse_fork_key, since_key, younger_before_end,
 };
+use crate::space::runs::bounds;
 use crate::value::OffTree;
 
 /// What comes after a node.
@@ -44,6 +45,8 @@ pub(super) struct Plan {
     sector_bytes: u64,
     /// There are values that are younger than their births say.
     pub(super) has_younger: bool,
+    /// There are extents that values under several keys have.
+    pub(super) has_cloned: bool,
     /// What nothing that is kept by name reaches.
     pub(super) freed: Vec<Listed>,
     /// A version is being taken apart: no node may be taken out meanwhile.
@@ -62,6 +65,7 @@ impl Plan {
             counters,
             sector_bytes: sector_bytes.into(),
             has_younger: false,
+            has_cloned: counters.cloned.is_some(),
             freed: Vec::new(),
             destroying: false,
         }
@@ -72,10 +76,11 @@ impl Plan {
         let freed = std::mem::take(&mut self.freed);
         for listed in &freed {
             if let Dropped::Extent(extent) = listed.item {
-                self.forget_younger(extent).await?;
+                self.forget_younger(extent, Some(listed.birth)).await?;
             }
         }
-        if self.counters != Counters::default() {
+        let freed = self.without_cloned(freed).await?;
+        if self.counters != Counters::default() || self.has_cloned {
             self.edit.put(counters_key(), self.counters.encode());
         }
         Ok((freed, self.counters, self.edit))
@@ -104,7 +109,7 @@ impl Plan {
     /// An extent that a tree has from now on; whether it is younger than its birth says matters only
     /// where something is kept.
     async fn note_age(&mut self, extent: Extent, younger: Option<&Younger>) -> Result<()> {
-        self.forget_younger(extent).await?;
+        self.forget_younger(extent, None).await?;
         if let Some(younger) = younger {
             self.edit.put(younger.key(), younger.encode());
             self.has_younger = true;
@@ -112,12 +117,14 @@ impl Plan {
         Ok(())
     }
 
-    /// Nothing in an extent is younger than its birth says any more.
-    async fn forget_younger(&mut self, extent: Extent) -> Result<()> {
+    /// Nothing in an extent is younger than its birth says any more, or nothing of this birth. All of
+    /// what is in it has one birth then: a clone of it, with another one, is as old as that says.
+    async fn forget_younger(&mut self, extent: Extent, of: Option<Birth>) -> Result<()> {
         let (from, end) = bounds(extent);
         while self.has_younger
             && let Some(found) = self.last_younger(extent).await?
             && bounds(found.extent).1 > from
+            && of.is_none_or(|of| of == found.birth)
         {
             self.edit.delete(found.key());
             let (before, behind) = bounds(found.extent);
@@ -166,7 +173,8 @@ impl Plan {
             Some(bytes) => {
                 let record = Line::decode(&bytes)?;
                 // Or who goes from parent to parent might never come to an end.
-                match record.parent.is_some_and(|parent| parent.line >= line) {
+                let parent = record.parent.map(|parent| parent.line);
+                match parent.is_some_and(|parent| parent.max(record.origin) >= line) {
                     true => Err(Error::corrupt(
                         "a line of the kept versions begins at a later one",
                     )),
@@ -330,6 +338,7 @@ impl Plan {
         }
         let record = Line {
             parent: Some(parent),
+            origin: parent.line,
             forked_at: parent.generation,
             holder: self.new_holder(),
             ended: false,
@@ -420,7 +429,7 @@ impl Plan {
             // That is gone, but for lines that left the line behind it.
             None => {
                 for fork in self.forks(node).await? {
-                    if self.line(fork).await?.forked_at >= dropped_at
+                    if self.left_behind(fork, line, dropped_at).await?
                         && let Some(first) = self.continuation(fork, Birth(0)).await?
                     {
                         holders.push(self.holder(first).await?);
@@ -432,6 +441,22 @@ impl Plan {
             return Ok(Fate::Passed);
         }
         Ok(Fate::Listed(holders, self.label(node, birth).await?))
+    }
+
+    /// Whether a line left another one, be it by way of others, at a generation or behind it. The node that
+    /// it begins at does not tell, once nodes in between were taken out.
+    async fn left_behind(&self, mut line: u64, of: u64, generation: Birth) -> Result<bool> {
+        while line > of {
+            let record = self.line(line).await?;
+            if record.origin == of {
+                return Ok(record.forked_at >= generation);
+            }
+            if record.origin >= line {
+                break;
+            }
+            line = record.origin;
+        }
+        Ok(false)
     }
 
     /// The first kept generation on the way to a node that reaches what was born then.
@@ -447,12 +472,6 @@ impl Plan {
             }
         }
     }
-}
-
-/// Where an extent begins and ends.
-fn bounds(extent: Extent) -> (u64, u64) {
-    let from = extent.address.to_bits();
-    (from, from + u64::from(extent.length))
 }
 
 /// About how many bytes of the disk a subtree takes.
