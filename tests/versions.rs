@@ -400,8 +400,8 @@ fn each_name_reads_what_was_there_and_nothing_is_lost_or_left_over() {
     let first = from_environment("THUNDERHEAD_SEED");
     let mut seeds: Vec<u64> = first.map_or((0..rounds).collect(), |seed| vec![seed]);
     if first.is_none() {
-        // Restored twice, one time from within a line that is gone.
-        seeds.push(149);
+        // Restored from within a line that is gone, and from the newest version of a branch.
+        seeds.extend([149, 369]);
     }
     for seed in seeds {
         println!("seed {seed}");
@@ -445,6 +445,50 @@ fn each_name_reads_what_was_there_and_nothing_is_lost_or_left_over() {
         }
         let summary = world.check_sound();
         assert_eq!(summary.pending.values, 0, "seed {seed}");
+    }
+}
+
+/// A branch whose newest version has a name, at which another line begins: what that drops, the branch has.
+#[test]
+fn what_a_line_drops_that_began_at_a_branch_stays_in_the_branch() {
+    for restores in [true, false] {
+        let world = World::new(1);
+        let store = world.store().clone();
+        store.put("both", vec![1; 900]).wait().unwrap();
+        store.snapshots().save("first").wait().unwrap();
+        let branch = store.branches().create("branch", "first").wait().unwrap();
+        let mut transaction = branch.begin().wait().unwrap();
+        for number in 0..40 {
+            let key = format!("only {number}");
+            transaction.put(key, vec![2; 100 * number]).wait().unwrap();
+        }
+        transaction.commit().wait().unwrap();
+        branch.save("second").wait().unwrap();
+        let before = contents(&branch.snapshot().wait().unwrap());
+        if restores {
+            store.snapshots().restore("second", "third").wait().unwrap();
+            store.delete_range(..).wait().unwrap();
+        } else {
+            let other = store.branches().create("other", "second").wait().unwrap();
+            let mut transaction = other.begin().wait().unwrap();
+            transaction.delete_range(..).wait().unwrap();
+            transaction.commit().wait().unwrap();
+        }
+        let settle = || {
+            for number in 0..6 {
+                store.put("again", vec![3; 5000 + number]).wait().unwrap();
+                store.checkpoint().wait().unwrap();
+                while store.maintain().wait().unwrap() {}
+            }
+        };
+        settle();
+        world.check_sound();
+        assert!(contents(&branch.snapshot().wait().unwrap()) == before);
+        // The name goes, and what has none stays.
+        store.snapshots().delete("second").wait().unwrap();
+        settle();
+        world.check_sound();
+        assert!(contents(&branch.snapshot().wait().unwrap()) == before);
     }
 }
 

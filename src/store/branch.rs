@@ -125,7 +125,7 @@ impl Branches {
             let named = named.ok_or_else(|| not_there(snapshot))?;
             if !core.is_present(named.line, named.sequence) {
                 let view = core.view_at(named.line, named.sequence).await?;
-                if let Err(error) = bulk.go_on_from(core, named.line, &view) {
+                if let Err(error) = bulk.go_on_from(core, named.line, &view).await {
                     bulk.abandon(core);
                     return Err(error);
                 }

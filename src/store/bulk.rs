@@ -22,7 +22,7 @@ use super::gate::{Inside, lock};
 use super::maintenance::{LoggedValue, Maintaining, Pace, off_tree_payloads};
 use super::naming::{Naming, now_ms};
 use super::options::Durability;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::record::{Record, Tag, USER_TREE};
 use crate::format::{Address, Birth, Extent, PagePointer, SequenceNumber};
 use crate::snapshot::{CachedPages, Version, View};
@@ -58,6 +58,8 @@ pub(super) struct Bulk {
     shared: Runs,
     /// It goes on from here, and not from the newest version.
     fork: Option<NodeKey>,
+    /// That version is the newest one of its branch, and no node yet.
+    head: Option<Head>,
     /// It goes on from the newest version of a branch, and becomes that.
     branch: Option<(u64, Head)>,
 }
@@ -103,6 +105,7 @@ impl Bulk {
             clones: Vec::new(),
             shared: Runs::default(),
             fork: None,
+            head: None,
             branch: None,
         })
     }
@@ -119,6 +122,13 @@ impl Bulk {
         );
     }
 
+    /// What it goes on from has to be a node.
+    fn keep_head(&mut self, core: &Core, parent: NodeKey) {
+        if let Some(head) = self.head.take() {
+            core.keep_head(&mut self.state, parent.line, head);
+        }
+    }
+
     /// Makes a branch begin with what it has.
     pub(super) async fn begin_branch(
         mut self,
@@ -132,7 +142,10 @@ impl Bulk {
         }
         let published = async {
             let parent = match self.fork {
-                Some(parent) => parent,
+                Some(parent) => {
+                    self.keep_head(core, parent);
+                    parent
+                }
                 None => core.keep_newest(&mut self.state),
             };
             let head = Head {
@@ -240,8 +253,18 @@ impl Bulk {
 
     /// Goes on from a version that is kept by a name, in the place of the newest one, with what its
     /// journal has of it.
-    pub(super) fn go_on_from(&mut self, core: &Arc<Core>, line: u64, view: &View) -> Result<()> {
+    pub(super) async fn go_on_from(
+        &mut self,
+        core: &Arc<Core>,
+        line: u64,
+        view: &View,
+    ) -> Result<()> {
         let version = &view.version;
+        self.head = match core.branch_head(line).await {
+            Ok(head) => (head.generation == version.birth).then_some(head),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
         self.fork = Some(NodeKey {
             line,
             generation: version.birth,
@@ -586,6 +609,9 @@ impl Bulk {
         values: Vec<(Address, LoggedValue)>,
         naming: Option<&mut Naming>,
     ) -> Result<PagePointer> {
+        if let Some(parent) = self.fork {
+            self.keep_head(core, parent);
+        }
         let birth = self.state.birth;
         {
             let changing = core.current.change();

@@ -412,7 +412,7 @@ impl Snapshots {
                 return self.commit(naming, inside, Urgency::Ordinary).await;
             }
             let view = core.view_at(named.line, named.sequence).await?;
-            if let Err(error) = bulk.go_on_from(core, named.line, &view) {
+            if let Err(error) = bulk.go_on_from(core, named.line, &view).await {
                 bulk.abandon(core);
                 return Err(error);
             }

@@ -197,6 +197,34 @@ impl Core {
         key
     }
 
+    /// Makes a node of the newest version of a branch, which stays that: a line is to begin there. Who
+    /// gives a name to it later names another sequence.
+    pub(in crate::store) fn keep_head(&self, state: &mut Maintaining, line: u64, head: Head) {
+        state.birth = Birth(state.birth.0 + 1);
+        self.pages.space.set_current(state.birth);
+        let mut kept = lock(&self.kept);
+        kept.new_nodes.push(NewNode {
+            key: NodeKey {
+                line,
+                generation: head.generation,
+            },
+            since: head.since,
+            root: head.root,
+            journal: None,
+            parts: None,
+        });
+        let generation = Some(head.generation);
+        kept.counters.newest = kept.counters.newest.max(generation);
+        self.pages.space.set_kept_through(kept.counters.newest);
+        // The name at which the line begins has a later sequence than the commit that it names.
+        let head = Head {
+            generation: state.birth,
+            since: head.since.next(),
+            ..head
+        };
+        kept.branch_changes.push(BranchChange::Goes { line, head });
+    }
+
     /// A branch begins at a node: its line.
     pub(in crate::store) fn begin_branch(
         &self,

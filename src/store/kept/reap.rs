@@ -59,7 +59,8 @@ impl Plan {
         let next = self.node_from(line, Birth(key.generation.0 + 1)).await?;
         let until = match next {
             Some(next) => Some(self.node(next).await?.since),
-            None => (line == newest.0).then_some(newest.1),
+            None if line == newest.0 => Some(newest.1),
+            None => self.line(line).await?.head.map(|head| head.since),
         };
         if node.hollow || until.is_some_and(|until| sequence >= until) {
             return Ok(());
