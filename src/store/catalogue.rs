@@ -33,6 +33,9 @@ use crate::tree::pages::Pages;
 /// For how many bytes of records a journal of names has a filter.
 const FILTERED_BYTES: usize = 64 << 10;
 
+/// From how many sequences with names on the newest tree is not kept for them by being the newest.
+const RECENT_MAX: usize = 1024;
+
 /// The present state of the system tree, and what is to be known of names without asking it.
 pub(super) struct Catalogue {
     /// What readers see; changed while nobody else changes `Core::current`.
@@ -162,6 +165,13 @@ impl Catalogue {
         end: SequenceNumber,
     ) -> Option<SequenceNumber> {
         lock(&self.recent).within(from, end).next()
+    }
+
+    /// Whether very many sequences through this one have names, and the user's tree is not past them.
+    pub(super) fn has_many_names(&self, through: SequenceNumber) -> bool {
+        let recent = lock(&self.recent);
+        let mut sequences = recent.0.range(..=through);
+        sequences.nth(RECENT_MAX).is_some()
     }
 
     /// The user's tree is past all sequences before this one.

@@ -98,6 +98,7 @@ impl Core {
         clean: bool,
     ) -> Result<()> {
         self.pass_by_nothing();
+        self.keep_for_many_names(state);
         self.freeze_names();
         let version = self.current.load_full();
         let (user, through) = (version.root, version.tree_through);

@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::reap::has_any;
 use super::{NewLine, NewNode};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Birth;
+use crate::format::{Birth, SequenceNumber};
 use crate::snapshot::names::sequence_range;
 use crate::snapshot::{Version, View};
 use crate::space::kept::{
@@ -19,6 +19,7 @@ use crate::space::kept::{
     parse_branch_key,
 };
 use crate::store::core::Core;
+use crate::store::current::Changing;
 use crate::store::gate::lock;
 use crate::store::maintenance::Maintaining;
 
@@ -166,6 +167,27 @@ impl Core {
     /// alone inside the gate, and all journals were flushed.
     pub(in crate::store) fn keep_newest(&self, state: &mut Maintaining) -> NodeKey {
         let mut current = self.current.change();
+        self.keep_through(state, &mut current, self.published())
+    }
+
+    /// Makes a node of the newest tree if very many names are its own, because next to nothing was written
+    /// between them: names since the newest node are in memory, and opening a store looks at them.
+    pub(in crate::store) fn keep_for_many_names(&self, state: &mut Maintaining) {
+        let mut current = self.current.change();
+        let through = current.version().tree_through;
+        if self.catalogue.has_many_names(through) {
+            self.keep_through(state, &mut current, through);
+        }
+    }
+
+    /// The newest tree, which has what was committed through a sequence, becomes a node, and stays the
+    /// newest for what comes after.
+    fn keep_through(
+        &self,
+        state: &mut Maintaining,
+        current: &mut Changing<'_>,
+        through: SequenceNumber,
+    ) -> NodeKey {
         let version = current.version();
         let mut kept = lock(&self.kept);
         let key = NodeKey {
@@ -182,7 +204,7 @@ impl Core {
         });
         kept.counters.newest = kept.counters.newest.max(Some(version.birth));
         self.pages.space.set_kept_through(kept.counters.newest);
-        kept.since = self.published().next();
+        kept.since = through.next();
         self.catalogue.forget_before(kept.since);
         // The same tree, as of a generation that the node is not of.
         state.birth = Birth(state.birth.0 + 1);
