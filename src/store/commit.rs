@@ -503,7 +503,7 @@ impl Core {
         log.count(&self.counters.commits, committed);
         log.next = last.next();
         self.published.store(last.0, Ordering::Release);
-        if current.parts().journals[0].bytes() >= self.options.journal_bytes {
+        if current.parts().journals[0].is_full(self.options.journal_bytes) {
             self.begin_journal(current);
         }
         let due = log.since_checkpoint >= self.options.checkpoint_log_bytes;

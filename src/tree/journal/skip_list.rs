@@ -229,6 +229,9 @@ pub(super) struct SkipList {
 }
 
 impl SkipList {
+    /// What an operation takes in the index, but for those of the taller towers.
+    pub(super) const NODE_BYTES: usize = size_of::<Node>();
+
     pub(super) fn new() -> (Self, Finger) {
         let list = Self {
             nodes: Chunks::new(),
