@@ -32,10 +32,14 @@ use crate::tree::pages::Pages;
 use crate::tree::relocate::{Relocation, Spared};
 use crate::value::OffTree;
 
-/// How many pages are read or copied between two moments at which others can work.
+/// How many pages are read or copied at most between two moments at which others can work.
 const STEP_PAGES: usize = 512;
-/// How many pages are made at a time when what is pending is pushed down.
+/// How many pages are made at most at a time when what is pending is pushed down.
 const SETTLE_PAGES: usize = 2048;
+/// What is made at a time stays in memory until it is written: it has this share of the cache at most.
+const STEP_SHARE: usize = 8;
+/// Fewer pages at a time would make the nodes above them anew for little.
+const STEP_PAGES_MIN: usize = 32;
 /// An end is chosen and what lies behind it moved, at most so often: each time fewer sixteenths of the
 /// room in short runs of free sectors are expected to be filled.
 const ROUNDS: [u32; 4] = [14, 10, 5, 0];
@@ -213,6 +217,13 @@ impl Core {
         self.commit(entry).await.map(|_| ())
     }
 
+    /// How many pages are made at a time, if there is the memory for so many.
+    fn step_pages(&self, most: usize) -> usize {
+        let share = self.options.cache_bytes / STEP_SHARE;
+        let pages = share / self.pages.settings.page_bytes as usize;
+        pages.clamp(STEP_PAGES_MIN, most)
+    }
+
     /// Pushes some of what is pending down to the leaves; says whether nothing is left.
     async fn settle(self: &Arc<Self>, state: &mut Maintaining) -> Result<bool> {
         if self.tree_is_due(state) {
@@ -225,7 +236,8 @@ impl Core {
         if version.root.unresolved == 0 {
             return Ok(true);
         }
-        let outcome = self.flush(state, &version.root, Batch::default(), SETTLE_PAGES)?;
+        let pages = self.step_pages(SETTLE_PAGES);
+        let outcome = self.flush(state, &version.root, Batch::default(), pages)?;
         self.install(state, outcome, version.tree_through, None, None)?;
         self.free(state).await?;
         Ok(false)
@@ -317,7 +329,8 @@ impl Core {
             stays: &stays,
             is_cloned: &|value| block_on(self.is_cloned(value)),
         };
-        let outcome = relocation.step(&self.pages, &root, birth, urgency, STEP_PAGES, &spared)?;
+        let pages = self.step_pages(STEP_PAGES);
+        let outcome = relocation.step(&self.pages, &root, birth, urgency, pages, &spared)?;
         match outcome {
             Some(outcome) => self.install(state, outcome, version.tree_through, None, None),
             None => Ok(()),
@@ -335,7 +348,7 @@ impl Core {
             &root,
             birth,
             urgency,
-            STEP_PAGES,
+            self.step_pages(STEP_PAGES),
             &Spared::NOTHING,
         )?;
         let Some(outcome) = outcome else {
