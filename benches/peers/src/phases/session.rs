@@ -90,7 +90,7 @@ impl Session {
                 cache_bytes: work.cache_bytes,
                 transaction_bytes: work.memory_bytes.map(|bytes| bytes as usize / 8),
                 // Engines may fill several before the first is written.
-                journal_bytes: work.memory_bytes.map(|bytes| bytes as usize / 64),
+                journal_bytes: work.memory_bytes.map(|bytes| bytes as usize / 128),
                 large_values: false,
                 beside: false,
             },

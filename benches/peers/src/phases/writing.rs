@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::reading::{present, read_one};
 use super::session::{BATCH, Session};
-use crate::data::{PAIR_BYTES, Zipf, key, mix, place, value};
+use crate::data::{Model, PAIR_BYTES, Zipf, key, mix, place, value};
 use crate::engines::{Engine, Result, Safety};
 
 /// Under a limit of memory, what would be one transaction is cut into such ones, for all engines
@@ -145,21 +145,21 @@ pub fn mixed(session: &mut Session) -> Result<()> {
 
 /// Removes every other index in one transaction.
 pub fn removal(session: &mut Session) -> Result<()> {
-    let indices: Vec<u64> = session
-        .model
-        .present()
-        .map(|(index, _)| index)
-        .filter(|index| index % 2 == 0)
-        .collect();
-    let limit = transaction_limit(session);
-    session.measure("removal", indices.len() as u64, true, |session, metrics| {
-        let mut indices = indices.into_iter().peekable();
-        while indices.peek().is_some() {
+    let is_removed = |model: &Model, index: u64| index % 2 == 0 && model.version(index) != 0;
+    // A list of them would be much of a small limit of memory.
+    let indices = 0..session.model.indices();
+    let removed = indices
+        .clone()
+        .filter(|&index| is_removed(&session.model, index));
+    let (removals, limit) = (removed.count() as u64, transaction_limit(session));
+    session.measure("removal", removals, true, |session, metrics| {
+        let mut indices = indices;
+        while !indices.is_empty() {
             let (store, model, _) = session.parts()?;
             store.write(Safety::Durable, &mut |writer| {
                 let mut left = limit;
                 while left > 0
-                    && let Some(index) = indices.next()
+                    && let Some(index) = indices.find(|&index| is_removed(model, index))
                 {
                     writer.delete(&key(index))?;
                     model.remove(index);
@@ -183,18 +183,15 @@ pub fn note_live(session: &Session, metrics: &mut BTreeMap<String, f64>) {
 pub fn delete_range(session: &mut Session) -> Result<()> {
     const LOW: u64 = 0x5555_5555_0000_0000;
     const END: u64 = 0xaaaa_aaaa_0000_0000;
-    let gone: Vec<u64> = session
-        .model
-        .present()
-        .map(|(index, _)| index)
-        .filter(|&index| (LOW..END).contains(&place(index)))
-        .collect();
     session.measure("delete-range", 1, true, |session, metrics| {
         session
             .store()?
             .delete_range(&LOW.to_be_bytes(), &END.to_be_bytes())?;
-        gone.into_iter()
-            .for_each(|index| session.model.remove(index));
+        for index in 0..session.model.indices() {
+            if (LOW..END).contains(&place(index)) {
+                session.model.remove(index);
+            }
+        }
         note_live(session, metrics);
         Ok(())
     })
