@@ -200,16 +200,7 @@ impl Core {
 
     /// The newest version and the newest commit, as of one moment.
     pub(crate) fn view(&self) -> View {
-        loop {
-            let version = self.current.load_full();
-            // A large commit is in a version's tree a moment before it is published.
-            let bound = self.published().max(version.tree_through);
-            // Commits enter the newest version's first journal: if it is still the newest, all
-            // through the bound are in it.
-            if Arc::ptr_eq(&version, &self.current.load()) {
-                return View { version, bound };
-            }
-        }
+        self.current.view(|| self.published())
     }
 
     /// The birth of off-tree values that are written now: that of the newest published root, whose

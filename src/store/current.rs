@@ -6,17 +6,16 @@
 //! the version itself, and with it what it keeps on the disk, goes at once.
 #![expect(unsafe_code, reason = "the parts are borrowed for the life of a guard")]
 
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
-
 use arc_swap::ArcSwap;
 
 use super::gate::lock;
+use super::sync::{Arc, AtomicPtr, AtomicUsize, Mutex, MutexGuard, Ordering};
 use crate::cache::{Guard, pin};
-use crate::snapshot::{Parts, Version};
+use crate::format::SequenceNumber;
+use crate::snapshot::{Parts, Version, View};
 
 /// See the module.
-pub(super) struct Current {
+pub(crate) struct Current {
     version: ArcSwap<Version>,
     /// A counted pointer to the parts of the version.
     parts: AtomicPtr<Parts>,
@@ -28,7 +27,7 @@ pub(super) struct Current {
 
 /// The right to change the version, and what goes with it: commits enter a journal and are published
 /// under it.
-pub(super) struct Changing<'c> {
+pub(crate) struct Changing<'c> {
     current: &'c Current,
     lock: Option<MutexGuard<'c, ()>>,
     has_changed: bool,
@@ -38,7 +37,7 @@ pub(super) struct Changing<'c> {
 const EPOCHS: usize = 3;
 
 impl Current {
-    pub(super) fn new(version: Arc<Version>) -> Self {
+    pub(crate) fn new(version: Arc<Version>) -> Self {
         Self {
             parts: AtomicPtr::new(into_raw(&version)),
             journals: AtomicUsize::new(version.journals.len()),
@@ -48,7 +47,7 @@ impl Current {
     }
 
     /// Waits until nobody else changes it.
-    pub(super) fn change(&self) -> Changing<'_> {
+    pub(crate) fn change(&self) -> Changing<'_> {
         Changing {
             current: self,
             lock: Some(lock(&self.changing)),
@@ -58,7 +57,7 @@ impl Current {
 
     /// The parts of the newest version. They may belong to an older one by the time they are read.
     #[inline]
-    pub(super) fn parts<'g>(&'g self, _guard: &'g Guard) -> &'g Parts {
+    pub(crate) fn parts<'g>(&'g self, _guard: &'g Guard) -> &'g Parts {
         // Acquire: who sees the pointer sees what it points to.
         let parts = self.parts.load(Ordering::Acquire);
         // SAFETY: the pointer has a count of its own, which `Changing::store` gives up only after every
@@ -67,18 +66,32 @@ impl Current {
     }
 
     /// The newest version, for a short time.
-    pub(super) fn load(&self) -> arc_swap::Guard<Arc<Version>> {
+    pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Version>> {
         self.version.load()
     }
 
     /// The newest version, held.
-    pub(super) fn load_full(&self) -> Arc<Version> {
+    pub(crate) fn load_full(&self) -> Arc<Version> {
         self.version.load_full()
+    }
+
+    /// The newest version and the newest commit, which a function gives, as of one moment.
+    pub(crate) fn view(&self, published: impl Fn() -> SequenceNumber) -> View {
+        loop {
+            let version = self.load_full();
+            // A large commit is in a version's tree a moment before it is published.
+            let bound = published().max(version.tree_through);
+            // Commits enter the newest version's first journal: if it is still the newest, all
+            // through the bound are in it.
+            if Arc::ptr_eq(&version, &self.load()) {
+                return View { version, bound };
+            }
+        }
     }
 
     /// How many journals the newest version has. One load.
     #[inline]
-    pub(super) fn journals(&self) -> usize {
+    pub(crate) fn journals(&self) -> usize {
         self.journals.load(Ordering::Acquire)
     }
 }
@@ -86,7 +99,7 @@ impl Current {
 impl Changing<'_> {
     /// The parts of the newest version, which it stays meanwhile.
     #[inline]
-    pub(super) fn parts(&self) -> &Parts {
+    pub(crate) fn parts(&self) -> &Parts {
         // Relaxed: who changed it last had the same lock.
         let parts = self.current.parts.load(Ordering::Relaxed);
         // SAFETY: only `store` gives up the count of the pointer, and it needs this whole.
@@ -94,12 +107,12 @@ impl Changing<'_> {
     }
 
     /// The newest version, held.
-    pub(super) fn version(&self) -> Arc<Version> {
+    pub(crate) fn version(&self) -> Arc<Version> {
         self.current.load_full()
     }
 
     /// Shows readers another version.
-    pub(super) fn store(&mut self, version: Arc<Version>) {
+    pub(crate) fn store(&mut self, version: Arc<Version>) {
         let current = self.current;
         let guard = pin();
         let replaced = current.parts.swap(into_raw(&version), Ordering::AcqRel);
@@ -134,59 +147,4 @@ impl Drop for Current {
 
 fn into_raw(version: &Version) -> *mut Parts {
     Arc::into_raw(Arc::clone(version.parts())).cast_mut()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicBool;
-    use std::thread;
-
-    use crate::cache::pin;
-    use crate::disk::MemoryDisk;
-    use crate::{Maintenance, Options};
-
-    #[test]
-    fn parts_stay_whole_while_versions_are_replaced() {
-        let options = Options::new().maintenance(Maintenance::Caller);
-        let store = options.open_disk(MemoryDisk::new()).unwrap();
-        let core = &store.shared.core;
-        let done = AtomicBool::new(false);
-        let rounds = if cfg!(miri) { 20 } else { 2000 };
-        thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    while !done.load(super::Ordering::Relaxed) {
-                        let guard = pin();
-                        let parts = core.current.parts(&guard);
-                        let first = parts.journals.len();
-                        let operations = parts.journals.iter().map(|it| it.operations());
-                        assert!(operations.sum::<usize>() <= 2 * first);
-                        assert!(first > 0);
-                    }
-                });
-            }
-            for number in 0..rounds {
-                store.put("k", [number as u8; 100]).wait().unwrap();
-                core.freeze();
-                if number % 3 == 0 {
-                    while store.maintain().wait().unwrap() {}
-                }
-            }
-            done.store(true, super::Ordering::Relaxed);
-        });
-    }
-
-    #[test]
-    fn a_replaced_version_lets_go_of_the_disk_at_once_and_of_its_parts_after_the_guards() {
-        let store = Options::new().open_disk(MemoryDisk::new()).unwrap();
-        let core = &store.shared.core;
-        let guard = pin();
-        let parts = core.current.parts(&guard);
-        let version = std::sync::Arc::downgrade(&core.current.load_full());
-        store.put("k", "v").wait().unwrap();
-        core.freeze();
-        assert!(version.upgrade().is_none());
-        assert_eq!(parts.journals.len(), 1);
-        assert_eq!(parts.journals[0].operations(), 1);
-    }
 }

@@ -49,6 +49,8 @@ mod commit;
 mod compact;
 mod core;
 mod current;
+#[cfg(test)]
+mod current_tests;
 mod cursor;
 mod cursor_mut;
 mod diff;

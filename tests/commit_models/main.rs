@@ -1,11 +1,19 @@
-//! The queue of commits, the gate and the signals under a model checker: tasks that are interleaved at
+//! The queue of commits, the gate, the signals and publication under a model checker: tasks that are interleaved at
 //! every step of theirs, by chance and, where they are few, with every switch that matters. What must
 //! hold: one writes at a time, nobody is forgotten, nothing is done twice or never, and dropped futures
 //! hold nobody up. A task that waits for ever is found by the checker.
 
 #![expect(dead_code, reason = "the library uses what is not used here")]
 
+mod cache;
+mod publication;
+mod snapshot;
 mod store;
+
+mod format {
+    #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+    pub(crate) struct SequenceNumber(pub(crate) u64);
+}
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};

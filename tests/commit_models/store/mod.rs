@@ -1,5 +1,8 @@
-//! The files of the library that decide who writes when, as they are, over another `sync`.
+//! The files of the library that decide who writes when, and who sees it, as they are, over another
+//! `sync`.
 
+#[path = "../../../src/store/current.rs"]
+pub mod current;
 #[path = "../../../src/store/gate.rs"]
 pub mod gate;
 #[path = "../../../src/store/queue.rs"]
