@@ -3,14 +3,17 @@
 #[path = "fixtures/around.rs"]
 mod around;
 
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 
 use around::{Around, Before};
 use thunderhead::disk::MemoryDisk;
-use thunderhead::{Durability, ErrorKind, Options, Store};
+use thunderhead::{Durability, ErrorKind, Maintenance, Options, Store};
 
 /// Panics when the store's own thread writes, while it is armed.
 #[derive(Clone, Default)]
@@ -128,4 +131,65 @@ fn a_task_whose_job_panics_on_the_store_s_thread_is_told() {
     let error = store.put("key", "other").wait().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Poisoned, "{error}");
     assert!(error.to_string().contains("panicked"), "{error}");
+}
+
+/// Panics when a root is published, while it is armed.
+#[derive(Clone, Default)]
+struct PanickingRoot {
+    armed: Arc<AtomicBool>,
+}
+
+impl Before for PanickingRoot {
+    fn publish(&self) {
+        assert!(!self.armed.load(Ordering::SeqCst), "the disk panics");
+    }
+}
+
+/// Tries to write as soon as it is woken.
+struct Next {
+    store: Store,
+    refused: Mutex<Vec<Option<ErrorKind>>>,
+}
+
+impl Wake for Next {
+    fn wake(self: Arc<Self>) {
+        let begun = self.store.begin().wait();
+        let refused = begun.err().map(|error| error.kind());
+        self.refused.lock().unwrap().push(refused);
+    }
+}
+
+#[test]
+fn who_waits_for_a_large_commit_that_panics_finds_the_store_poisoned() {
+    let disk = Around(MemoryDisk::new(), PanickingRoot::default());
+    let options = Options::new()
+        .reserve_bytes(0)
+        .transaction_bytes(64 << 10)
+        .maintenance(Maintenance::Caller);
+    let store = options.open_disk(disk.clone()).unwrap();
+    let mut transaction = store.begin_alone().wait().unwrap();
+    for number in 0..1000u32 {
+        let key = number.wrapping_mul(0x9e37_79b9).to_be_bytes();
+        transaction.put(key, [7; 500]).wait().unwrap();
+    }
+    let next = Arc::new(Next {
+        store: store.clone(),
+        refused: Mutex::default(),
+    });
+    let waker = Waker::from(Arc::clone(&next));
+    let mut waits = pin!(store.put("key", "value"));
+    assert!(
+        waits
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+
+    disk.armed.store(true, Ordering::SeqCst);
+    let panic = catch_unwind(AssertUnwindSafe(|| transaction.commit().wait())).unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"the disk panics"));
+    assert_eq!(
+        next.refused.lock().unwrap()[..],
+        [Some(ErrorKind::Poisoned)]
+    );
 }

@@ -19,6 +19,7 @@ use super::checkpoint::NewRoot;
 use super::commit::{Elsewhere, Entry};
 use super::core::Core;
 use super::gate::{Inside, lock};
+use super::job::Exclusive;
 use super::maintenance::{LoggedValue, Maintaining, Pace, off_tree_payloads};
 use super::naming::{Naming, now_ms};
 use super::options::Durability;
@@ -43,7 +44,7 @@ const CHUNK_BYTES: usize = 8 << 20;
 
 /// The part of a transaction that went into the tree already.
 pub(super) struct Bulk {
-    state: OwnedMutexGuard<Maintaining>,
+    state: Exclusive<OwnedMutexGuard<Maintaining>>,
     version: Arc<Version>,
     sequence: SequenceNumber,
     first_birth: Birth,
@@ -88,7 +89,8 @@ impl Bulk {
     pub(super) async fn begin(core: &Arc<Core>) -> Result<Self> {
         // Nobody else can commit now; what was committed goes into the tree first.
         core.finish_groups().await;
-        let mut state = Arc::clone(&core.maintaining).lock_owned().await;
+        let state = Arc::clone(&core.maintaining).lock_owned().await;
+        let mut state = Exclusive::new(core, state);
         core.freeze();
         while core.flush_oldest(&mut state)? {}
         let version = core.current.load_full();
@@ -192,46 +194,40 @@ impl Bulk {
 
     /// Makes it the newest version of its branch.
     async fn commit_to_branch(
-        mut self,
+        self,
         core: &Arc<Core>,
         (line, before): (u64, Head),
         values: Vec<(Address, LoggedValue)>,
         inside: Option<Inside>,
     ) -> Result<SequenceNumber> {
-        if let Err(error) = core.write_pages(&mut self.state, Pace::Hurried).await {
+        // Dropped before who is inside, if anything panics, and that poisons the store.
+        let mut bulk = self;
+        if let Err(error) = core.write_pages(&mut bulk.state, Pace::Hurried).await {
             values
                 .iter()
                 .for_each(|(_, value)| core.abandon_value(value));
-            self.abandon(core);
+            bulk.abandon(core);
             return Err(error);
         }
-        let sequence = self.sequence;
+        let sequence = bulk.sequence;
         let published = async {
             let head = Head {
-                root: self.version.root,
-                generation: self.version.birth,
+                root: bulk.version.root,
+                generation: bulk.version.birth,
                 since: sequence,
             };
             core.branch_goes(line, before, head).await?;
-            self.attach(core, values)?;
-            self.drop_of_branch(core, line)?;
-            core.checkpoint_tree(&mut self.state, Pace::Hurried, false)
+            bulk.attach(core, values)?;
+            bulk.drop_of_branch(core, line)?;
+            core.checkpoint_tree(&mut bulk.state, Pace::Hurried, false)
                 .await
         };
         published.await.inspect_err(|error| core.poison(error))?;
-        drop(self);
+        drop(bulk);
         // No commit to the store itself may have the same sequence.
         let entry = Entry {
-            records: smallvec![Bytes::new()],
-            durability: Durability::Immediate,
-            values: Vec::new(),
-            urgency: Urgency::Emergency,
-            elsewhere: None,
-            naming: None,
-            locks: Vec::new(),
-            validation: None,
-            refused: None,
             inside,
+            ..Entry::new(smallvec![Bytes::new()], Durability::Immediate)
         };
         core.commit(entry).await
     }
@@ -533,46 +529,48 @@ impl Bulk {
 
     /// Makes it durable; its mark in the log then makes it the newest version.
     pub(super) async fn commit(
-        mut self,
+        self,
         core: &Arc<Core>,
         values: Vec<(Address, LoggedValue)>,
         mut naming: Option<Box<Naming>>,
         inside: Option<Inside>,
     ) -> Result<SequenceNumber> {
-        if let Some(branch) = self.branch {
+        // Dropped before who is inside, if anything panics, and that poisons the store.
+        let mut bulk = self;
+        if let Some(branch) = bulk.branch {
             if naming.is_some() {
                 values
                     .iter()
                     .for_each(|(_, value)| core.abandon_value(value));
-                self.abandon(core);
+                bulk.abandon(core);
                 return Err(Error::invalid(
                     "a transaction of a branch saves no snapshots: the branch does",
                 ));
             }
-            return self.commit_to_branch(core, branch, values, inside).await;
+            return bulk.commit_to_branch(core, branch, values, inside).await;
         }
         // The log reaches as far as the root will say, and most of what can fail comes before
         // anything is given up.
         let prepared = async {
             core.sync().await?;
-            core.write_pages(&mut self.state, Pace::Hurried).await
+            core.write_pages(&mut bulk.state, Pace::Hurried).await
         };
         if let Err(error) = prepared.await {
             values
                 .iter()
                 .for_each(|(_, value)| core.abandon_value(value));
-            self.abandon(core);
+            bulk.abandon(core);
             return Err(error);
         }
-        let published = self.publish(core, values, naming.as_deref_mut()).await;
+        let published = bulk.publish(core, values, naming.as_deref_mut()).await;
         // From here on the space says what the new root says: if that could not be published, only
         // a reopening knows which of the two roots counts.
         let user = published.inspect_err(|error| core.poison(error))?;
-        let expected = self.sequence;
+        let expected = bulk.sequence;
         let elsewhere = Elsewhere {
             user,
-            birth: self.version.birth,
-            _state: self.state,
+            birth: bulk.version.birth,
+            _state: bulk.state,
         };
         let mut marker = Vec::new();
         let record = Record {
@@ -583,16 +581,10 @@ impl Bulk {
         };
         record.append_to(&mut marker);
         let entry = Entry {
-            records: smallvec![Bytes::from(marker)],
-            durability: Durability::Immediate,
-            values: Vec::new(),
-            urgency: Urgency::Emergency,
             elsewhere: Some(Box::new(elsewhere)),
             naming,
-            locks: Vec::new(),
-            validation: None,
-            refused: None,
             inside,
+            ..Entry::new(smallvec![Bytes::from(marker)], Durability::Immediate)
         };
         // The root contains this sequence already: without its mark no later commit may take it.
         let sequence = core

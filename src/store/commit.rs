@@ -27,6 +27,7 @@ use smallvec::SmallVec;
 use super::core::{Core, Log};
 use super::current::Changing;
 use super::gate::{Inside, Pass, lock};
+use super::job::Exclusive;
 use super::maintenance::{LoggedValue, Maintaining};
 use super::naming::Naming;
 use super::open::prepared;
@@ -86,10 +87,26 @@ pub(super) struct Elsewhere {
     pub(super) user: PagePointer,
     pub(super) birth: Birth,
     /// No other generation comes before readers see this one.
-    pub(super) _state: OwnedMutexGuard<Maintaining>,
+    pub(super) _state: Exclusive<OwnedMutexGuard<Maintaining>>,
 }
 
 impl Entry {
+    /// What writes some records and nothing else, and may use the reserve.
+    pub(super) fn new(records: Records, durability: Durability) -> Self {
+        Self {
+            records,
+            durability,
+            values: Vec::new(),
+            urgency: Urgency::Emergency,
+            elsewhere: None,
+            naming: None,
+            locks: Vec::new(),
+            validation: None,
+            refused: None,
+            inside: None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let names = self.naming.as_ref();
         let names = names.map_or(0, |naming| naming.bytes_to_come());
@@ -260,10 +277,13 @@ impl Core {
 
     pub(super) fn commit_alone(
         self: &Arc<Self>,
-        mut alone: Alone<'_>,
+        alone: Alone<'_>,
         entry: Entry,
     ) -> Result<SequenceNumber> {
         let mut entries = [entry];
+        // After them, and so dropped before them: if anything panics, the store is poisoned before
+        // others may go on.
+        let mut alone = alone;
         let result = block_on(self.write_group(&mut entries));
         alone.finished = true;
         let sequences = result.inspect_err(|error| self.abandon(&entries, error))?;

@@ -203,16 +203,8 @@ impl Core {
             .await?;
         // A commit of nothing: it is what moves.
         let entry = Entry {
-            records: smallvec![Bytes::new()],
-            durability: Durability::Immediate,
-            values: Vec::new(),
-            urgency: Urgency::Emergency,
-            naming: None,
-            locks: Vec::new(),
-            validation: None,
-            refused: None,
-            elsewhere: None,
             inside: Some(inside),
+            ..Entry::new(smallvec![Bytes::new()], Durability::Immediate)
         };
         self.commit(entry).await.map(|_| ())
     }

@@ -413,19 +413,8 @@ impl Core {
 
     /// A commit of nothing, which syncs all that was committed before.
     pub(super) async fn sync(self: &Arc<Self>) -> Result<SequenceNumber> {
-        let entry = Entry {
-            records: Records::new(),
-            durability: Durability::Immediate,
-            values: Vec::new(),
-            urgency: Urgency::Emergency,
-            elsewhere: None,
-            naming: None,
-            locks: Vec::new(),
-            validation: None,
-            refused: None,
-            inside: None,
-        };
-        self.commit(entry).await
+        self.commit(Entry::new(Records::new(), Durability::Immediate))
+            .await
     }
 
     fn has_thread(&self) -> bool {

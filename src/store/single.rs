@@ -368,19 +368,13 @@ impl Store {
         inside: Inside,
     ) -> Entry {
         Entry {
-            records: smallvec![encoded],
-            durability: self.durability,
-            values: Vec::new(),
             urgency: match grows(record.tag) {
                 true => Urgency::Ordinary,
                 false => Urgency::Emergency,
             },
-            elsewhere: None,
-            naming: None,
             locks,
-            validation: None,
-            refused: None,
             inside: Some(inside),
+            ..Entry::new(smallvec![encoded], self.durability)
         }
     }
 

@@ -518,16 +518,10 @@ impl Snapshots {
         // It may have waited for a close, behind which nobody would sync it.
         core.check_open()?;
         let entry = Entry {
-            records: Default::default(),
-            durability: self.store.durability,
-            values: Vec::new(),
             urgency,
-            elsewhere: None,
             naming: Some(naming),
-            locks: Vec::new(),
-            validation: None,
-            refused: None,
             inside: Some(inside),
+            ..Entry::new(Default::default(), self.store.durability)
         };
         core.commit(entry).await
     }

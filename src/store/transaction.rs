@@ -493,19 +493,16 @@ impl Writes {
             }
         }
         let entry = Entry {
-            records: overlay.into_buffers().into(),
-            durability,
             values: std::mem::take(&mut self.values),
             urgency,
-            elsewhere: None,
             naming,
             validation,
-            refused: None,
             locks: [self.owner.take(), self.passed.take()]
                 .into_iter()
                 .flatten()
                 .collect(),
             inside: self.inside.take(),
+            ..Entry::new(overlay.into_buffers().into(), durability)
         };
         match turn {
             Some(turn) => self.core.commit_alone(turn, entry),
