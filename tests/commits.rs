@@ -281,3 +281,32 @@ fn waited_and_awaited_commits_of_all_kinds_keep_their_order() {
         store.close().wait().unwrap();
     }
 }
+
+#[test]
+fn who_wants_to_be_alone_has_a_turn_while_others_commit_without_a_pause() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Options::new()
+        .create(directory.path().join("store"))
+        .unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for writer in 0..8u8 {
+            let (store, done) = (&store, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    store.put([writer], [7; 100]).wait().unwrap();
+                }
+            });
+        }
+        for round in 0..5u8 {
+            let transaction = store.begin_alone();
+            let mut transaction = match round % 2 {
+                0 => transaction.wait().unwrap(),
+                _ => block_on(transaction).unwrap(),
+            };
+            transaction.put("round", [round]).wait().unwrap();
+            transaction.commit().wait().unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}

@@ -305,8 +305,13 @@ impl Core {
         let mut entering = self.gate.enter(Pass::Alone);
         loop {
             let count = self.work.count();
-            self.finish_groups().await;
-            match select(entering, Box::pin(self.work.after(count))).await {
+            let finishing = Box::pin(async {
+                self.finish_groups().await;
+                self.work.after(count).await;
+            });
+            // In this order: its place in the line keeps others from coming, of whom there might
+            // always be one who commits.
+            match select(entering, finishing).await {
                 Either::Left((inside, _)) => return inside,
                 Either::Right(((), waiting)) => entering = waiting,
             }

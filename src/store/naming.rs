@@ -211,12 +211,13 @@ impl Core {
             if let Some(taken) = all.try_take(&mut names) {
                 return taken;
             }
-            // Who has one of them may have lost interest in his commit.
-            self.finish_groups().await;
-            if let Some(taken) = all.try_take(&mut names) {
-                return taken;
-            }
-            select(all.given_back.after(count), self.work.after(work)).await;
+            // Who has one of them may have lost interest in his commit. Of others, who go on
+            // committing, there may be no end.
+            let finishing = Box::pin(async {
+                self.finish_groups().await;
+                self.work.after(work).await;
+            });
+            select(all.given_back.after(count), finishing).await;
         }
     }
 
