@@ -11,35 +11,27 @@
 //! both versions; and it is no more than the leaves and slices below say, so that the diff finds them.
 //! Where nothing is left of a node, the leaf that gets its keys gets its `newest` with them.
 
+mod choose;
+mod runs;
+
+pub(in crate::tree) use runs::slice_flags;
+pub(crate) use runs::slice_operations;
+
 use std::collections::HashMap;
 
-use super::batches::{SliceContents, partition};
-use super::interior::{Child, HAS_OFF_TREE, Interior, NodeParts, PENDING_UNIT_BYTES, RunParts};
-use super::lineage::{LostValue, has_base};
-use super::operation::{Batch, lose};
-use super::page::Page;
-use super::pages::{Expect, LEVEL_MAX, Pages};
-use super::slice::Slice;
 use crate::cache::{Handle, Install};
 use crate::error::{Error, Result};
 use crate::format::{Birth, Extent, PagePointer, SequenceNumber, page_checksum};
 use crate::space::{Dropped, Owner, Urgency};
+use crate::tree::batches::{SliceContents, partition};
+use crate::tree::interior::{Child, Interior, NodeParts};
+use crate::tree::lineage::LostValue;
+use crate::tree::operation::{Batch, lose};
+use crate::tree::page::Page;
+use crate::tree::pages::{Expect, LEVEL_MAX, Pages};
 
 /// The bytes of an interior node from which it is split, if it has four children or more.
-pub(super) const INTERIOR_BYTES_MAX: usize = 64 << 10;
-
-/// How many times as much as above leaves may be pending in a node above other nodes, and for one of
-/// its children, in trees so high that each gets little at a time: what is pushed makes a node anew
-/// there, and that is larger than a leaf. In lower trees readers would meet more for nothing.
-const UPPER_SHARE: usize = 4;
-/// The level of the root from which on trees are that high.
-const HIGH_LEVEL: u8 = 3;
-
-/// About how many bytes an operation takes that may hide an off-tree value.
-const HIDING_OPERATION_BYTES: usize = 48;
-/// Which share of the values below a node, and how many bytes of them, may be hidden there.
-const HIDDEN_SHARE: u64 = 16;
-const HIDDEN_BYTES_MIN: u64 = 1 << 20;
+pub(in crate::tree) const INTERIOR_BYTES_MAX: usize = 64 << 10;
 
 /// A page that a flush made, and that is not on the disk yet.
 pub(crate) struct NewPage {
@@ -59,13 +51,13 @@ pub(crate) struct Outcome {
 
 /// One generation being made.
 pub(crate) struct Flush<'e> {
-    pub(super) pages: &'e Pages,
-    pub(super) birth: Birth,
+    pub(in crate::tree) pages: &'e Pages,
+    pub(in crate::tree) birth: Birth,
     /// Push everything that is pending down to the leaves, until so many pages were made.
     settle_pages: usize,
-    pub(super) urgency: Urgency,
+    pub(in crate::tree) urgency: Urgency,
     /// Extents of values that outgrew their leaves.
-    pub(super) values: Vec<Extent>,
+    pub(in crate::tree) values: Vec<Extent>,
     made: HashMap<u64, NewPage>,
     dropped: Vec<(Dropped, Birth)>,
     /// Values of which others have a part.
@@ -122,7 +114,7 @@ impl<'e> Flush<'e> {
     }
 
     /// Ends with a new root, or with an error and everything as before.
-    pub(super) fn conclude(mut self, root: Result<PagePointer>) -> Result<Outcome> {
+    pub(in crate::tree) fn conclude(mut self, root: Result<PagePointer>) -> Result<Outcome> {
         match root.and_then(|root| self.part_lost_values().map(|()| root)) {
             Ok(root) => Ok(Outcome {
                 root,
@@ -214,7 +206,7 @@ impl<'e> Flush<'e> {
     }
 
     /// Keeps a page that was just encoded; `summary` has everything but its place.
-    pub(super) fn make(
+    pub(in crate::tree) fn make(
         &mut self,
         bytes: Vec<u8>,
         summary: PagePointer,
@@ -236,7 +228,7 @@ impl<'e> Flush<'e> {
             ..summary
         };
         debug_assert!(
-            super::pages::check(&pointer, &bytes).is_ok(),
+            crate::tree::pages::check(&pointer, &bytes).is_ok(),
             "a page is made as it is read"
         );
         let install = Install {
@@ -254,7 +246,7 @@ impl<'e> Flush<'e> {
     }
 
     /// A page is no longer reached from the new root.
-    pub(super) fn drop_page(&mut self, pointer: &PagePointer) {
+    pub(in crate::tree) fn drop_page(&mut self, pointer: &PagePointer) {
         if pointer.birth == self.birth {
             self.made.remove(&pointer.address.to_bits());
             self.pages.frames.forget(pointer.address, pointer.birth);
@@ -268,14 +260,14 @@ impl<'e> Flush<'e> {
     }
 
     /// An off-tree value is no longer reached from the new root.
-    pub(super) fn drop_value(&mut self, payload: &[u8]) {
+    pub(in crate::tree) fn drop_value(&mut self, payload: &[u8]) {
         if let Some(lost) = LostValue::of(payload, None) {
             self.drop_lost(lost);
         }
     }
 
     /// The same, of a value of which others may have a part.
-    pub(super) fn drop_lost(&mut self, lost: LostValue) {
+    pub(in crate::tree) fn drop_lost(&mut self, lost: LostValue) {
         if lost.is_shared() {
             self.lost.push(lost);
         } else {
@@ -286,7 +278,7 @@ impl<'e> Flush<'e> {
     }
 
     /// Applies a batch to a node: the nodes of the same level that take its place.
-    pub(super) fn apply(
+    pub(in crate::tree) fn apply(
         &mut self,
         pointer: &PagePointer,
         level: u8,
@@ -337,83 +329,6 @@ impl<'e> Flush<'e> {
         let parts = self.reassemble(change, slots)?;
         self.drop_page(pointer);
         self.emit(parts, level)
-    }
-
-    /// Which children get what is pending for them: the fat ones, and as many of the fattest others
-    /// as it takes to keep the journal within its size.
-    fn choose(
-        &self,
-        level: u8,
-        parts: &NodeParts,
-        news: &[Batch<'_>],
-        lows: &[Vec<u8>],
-        end: Option<&[u8]>,
-    ) -> Vec<bool> {
-        let settings = &self.pages.settings;
-        let settle = self.made.len() < self.settle_pages;
-        let share = match level > 1 && self.root_level >= HIGH_LEVEL {
-            true => UPPER_SHARE,
-            false => 1,
-        };
-        let push_bytes = settings.push_bytes as usize * share;
-        let journal_bytes_max = settings.journal_bytes_max as usize * share;
-        let waiting: Vec<usize> = news
-            .iter()
-            .enumerate()
-            .map(|(child, new)| {
-                let units: usize = parts
-                    .runs
-                    .iter()
-                    .map(|run| run.pending[child] as usize)
-                    .sum();
-                new.bytes() + PENDING_UNIT_BYTES * units
-            })
-            .collect();
-        let mut pushed: Vec<bool> = (0..news.len())
-            .map(|child| {
-                let new = &news[child];
-                let child_end = lows.get(child + 1).map(Vec::as_slice).or(end);
-                let idle = waiting[child] == 0;
-                let unresolved = parts.children[child].pointer.unresolved > 0;
-                let whole = new
-                    .deletes
-                    .iter()
-                    .any(|delete| delete.covers_all(&lows[child], child_end));
-                let mut points = new.points.iter();
-                let has_base = points.any(|point| has_base(point.tag, &point.payload));
-                (settle && (!idle || unresolved))
-                    || waiting[child] >= push_bytes
-                    || new.operations() > settings.slice_slots_max as usize
-                    || whole
-                    || has_base
-            })
-            .collect();
-        let left = |pushed: &[bool]| -> usize {
-            waiting
-                .iter()
-                .zip(pushed)
-                .filter(|(_, pushed)| !**pushed)
-                .map(|(bytes, _)| bytes)
-                .sum()
-        };
-        let mut total = left(&pushed);
-        if total > journal_bytes_max {
-            let mut order: Vec<usize> =
-                (0..waiting.len()).filter(|child| !pushed[*child]).collect();
-            order.sort_unstable_by_key(|child| std::cmp::Reverse(waiting[*child]));
-            // Down to three quarters, so that not every flush has to push a few.
-            for child in order {
-                if total * 4 <= journal_bytes_max * 3 {
-                    break;
-                }
-                pushed[child] = waiting[child] > 0;
-                total -= waiting[child];
-            }
-        }
-        for child in hiding_values(parts, &waiting) {
-            pushed[child] = true;
-        }
-        pushed
     }
 
     /// Pushes to one child what is pending for it; what takes its place is appended to `slots`.
@@ -765,135 +680,6 @@ impl<'e> Flush<'e> {
         self.limit_runs(&mut parts, &lows, change.end)?;
         Ok(parts)
     }
-
-    /// A run for the node's new children; slices without a live child are dropped.
-    fn remap(
-        &mut self,
-        run: RunParts,
-        new_of_old: &[Option<usize>],
-        children: usize,
-    ) -> Option<RunParts> {
-        let mut pending = vec![0; children];
-        for (old, &units) in run
-            .pending
-            .iter()
-            .enumerate()
-            .filter(|(_, units)| **units > 0)
-        {
-            let new = new_of_old[old].expect("children with something pending are kept");
-            pending[new] = units;
-        }
-        let mut slices = Vec::with_capacity(run.slices.len());
-        for mut slice in run.slices {
-            let live = |old: &usize| run.pending[*old] > 0;
-            let first = (slice.first_child..=slice.last_child).find(live);
-            let last = (slice.first_child..=slice.last_child).rev().find(live);
-            match (
-                first.and_then(|old| new_of_old[old]),
-                last.and_then(|old| new_of_old[old]),
-            ) {
-                (Some(first), Some(last)) => {
-                    (slice.first_child, slice.last_child) = (first, last);
-                    slices.push(slice);
-                }
-                _ => self.drop_page(&slice.pointer),
-            }
-        }
-        let live_operations = run.live_operations;
-        (!slices.is_empty()).then_some(RunParts {
-            pending,
-            live_operations,
-            slices,
-        })
-    }
-
-    /// Rewrites runs that are more than half dead, and joins all runs when there are too many.
-    fn limit_runs(
-        &mut self,
-        parts: &mut NodeParts,
-        lows: &[Vec<u8>],
-        end: Option<&[u8]>,
-    ) -> Result<()> {
-        let too_many = parts.runs.len() > self.pages.settings.runs_max as usize;
-        let all: Vec<usize> = (0..parts.runs.len()).collect();
-        let groups: Vec<&[usize]> = if too_many {
-            vec![&all[..]]
-        } else {
-            all.iter().map(std::slice::from_ref).collect()
-        };
-        let mut runs = Vec::new();
-        for group in groups {
-            let [only] = group else {
-                let joined = self.rewrite(&parts.runs, lows, end, 0..lows.len())?;
-                for run in &parts.runs {
-                    run.slices
-                        .iter()
-                        .for_each(|slice| self.drop_page(&slice.pointer));
-                }
-                runs.extend(joined);
-                continue;
-            };
-            let run = &parts.runs[*only];
-            let stored: u64 = run.slices.iter().map(|slice| slice.pointer.entries).sum();
-            if u64::from(run.live_operations) * 2 >= stored {
-                runs.push(run.clone());
-                continue;
-            }
-            let rewritten = self.rewrite(std::slice::from_ref(run), lows, end, 0..lows.len())?;
-            run.slices
-                .iter()
-                .for_each(|slice| self.drop_page(&slice.pointer));
-            runs.extend(rewritten);
-        }
-        parts.runs = runs;
-        Ok(())
-    }
-
-    /// One run in the place of several (newest first) for some of a node's children. The old slices
-    /// are left to the caller.
-    pub(super) fn rewrite(
-        &mut self,
-        runs: &[RunParts],
-        lows: &[Vec<u8>],
-        end: Option<&[u8]>,
-        children: std::ops::Range<usize>,
-    ) -> Result<Option<RunParts>> {
-        let mut contents = Vec::new();
-        for run in runs.iter().rev() {
-            let mut slices = Vec::new();
-            for slice in &run.slices {
-                let all = SliceContents::load(self.pages, &slice.pointer, &[], None)?;
-                slices.push((slice, all));
-            }
-            contents.push((run, slices));
-        }
-        let mut lost = Vec::new();
-        let mut items = Vec::new();
-        for child in children.clone() {
-            let child_end = lows.get(child + 1).map(Vec::as_slice).or(end);
-            let mut batch = Batch::default();
-            for (_, slices) in contents.iter().filter(|(run, _)| run.pending[child] > 0) {
-                let found = slices
-                    .iter()
-                    .find(|(slice, _)| slice.first_child <= child && child <= slice.last_child)
-                    .ok_or_else(|| Error::corrupt("a run without the slice of a child"))?;
-                let newer = found.1.batch(&lows[child], child_end);
-                let operators = &self.pages.operators;
-                batch = batch.then(newer, operators, &mut |value| lost.push(value));
-            }
-            if !batch.is_empty() {
-                items.push((child - children.start, batch));
-            }
-        }
-        let run = match items.is_empty() {
-            true => None,
-            false => Some(self.build_run(items, children.len())?),
-        };
-        for value in lost {
-            self.drop_lost(value);
-        }
-        Ok(run)
-    }
 }
 
 /// A node that is being changed.
@@ -919,64 +705,4 @@ fn pointer_of(slot: &Working<'_>) -> Option<PagePointer> {
         State::Kept { pointer, .. } | State::Made(pointer) => Some(*pointer),
         State::Gone(_) => None,
     }
-}
-
-/// The flags that a slice of a batch has in its node.
-pub(super) fn slice_flags(batch: &Batch<'_>) -> u32 {
-    let mut flags = 0;
-    if !batch.deletes.is_empty() {
-        flags |= super::interior::HAS_RANGE_DELETES;
-    }
-    let mut off_tree = false;
-    for operation in &batch.points {
-        lose(operation.tag, &operation.payload, &mut |_| off_tree = true);
-    }
-    if off_tree {
-        flags |= HAS_OFF_TREE;
-    }
-    flags
-}
-
-/// Whether a slice holds anything for a child: asked by `verify`.
-pub(crate) fn slice_operations(slice: &Slice<'_>, low: &[u8], end: Option<&[u8]>) -> usize {
-    let first = slice.page.at_or_after(low);
-    let last = end.map_or(slice.page.slots(), |end| slice.page.at_or_after(end));
-    let deletes = slice
-        .range_deletes()
-        .filter(|delete| delete.within(low, end).is_some())
-        .count();
-    last.saturating_sub(first) + deletes
-}
-/// Operations that wait may have deleted or replaced off-tree values, which keep their space until the
-/// operations come to their leaves. So few that the journal takes no notice may hide gigabytes: the children
-/// where most is to be expected, until it is little for this node. What a child has is taken to be spread
-/// evenly over its entries.
-fn hiding_values(parts: &NodeParts, waiting: &[usize]) -> Vec<usize> {
-    let hidden = |child: usize| {
-        let pointer = &parts.children[child].pointer;
-        let operations = waiting[child].div_ceil(HIDING_OPERATION_BYTES) as u64;
-        let each = pointer.off_tree_bytes / pointer.entries.max(1);
-        each.saturating_mul(operations).min(pointer.off_tree_bytes)
-    };
-    let mut hiding: Vec<(u64, usize)> = (0..waiting.len())
-        .filter(|child| waiting[*child] > 0)
-        .map(|child| (hidden(child), child))
-        .filter(|(hidden, _)| *hidden > 0)
-        .collect();
-    if hiding.is_empty() {
-        return Vec::new();
-    }
-    let children = parts.children.iter();
-    let values = children.fold(0u64, |sum, child| {
-        sum.saturating_add(child.pointer.off_tree_bytes)
-    });
-    let most = (values / HIDDEN_SHARE).max(HIDDEN_BYTES_MIN);
-    hiding.sort_unstable();
-    let mut total = 0u64;
-    let mut few = |&(hidden, _): &(u64, usize)| {
-        total = total.saturating_add(hidden);
-        total <= most
-    };
-    let spared = hiding.iter().take_while(|hiding| few(hiding)).count();
-    hiding[spared..].iter().map(|(_, child)| *child).collect()
 }
