@@ -378,14 +378,24 @@ impl Store {
         }
     }
 
+    /// Commits what is too long for a record among others.
+    async fn commit_as_batch(
+        &self,
+        tag: Tag,
+        key: &[u8],
+        payload: &[u8],
+    ) -> Result<SequenceNumber> {
+        let mut batch = self.batch();
+        batch.writes.append(tag, key, payload);
+        batch.commit().await
+    }
+
     /// As [`Self::commit_single`], with a key as the tree has it.
     async fn commit_full(&self, tag: Tag, key: &[u8], payload: &[u8]) -> Result<SequenceNumber> {
         let core = &self.shared.core;
         let (record, bytes) = self.checked(tag, key, payload)?;
         if bytes > core.logged_bytes_max() {
-            let mut batch = self.batch();
-            batch.writes.append(tag, key, payload);
-            return Box::pin(batch.commit()).await;
+            return Box::pin(self.commit_as_batch(tag, key, payload)).await;
         }
         let encoded = core.encode(&record, bytes);
         if !core.has_room() {
