@@ -145,7 +145,8 @@ pub fn mixed(session: &mut Session) -> Result<()> {
 
 /// Removes every other index in one transaction.
 pub fn removal(session: &mut Session) -> Result<()> {
-    let is_removed = |model: &Model, index: u64| index % 2 == 0 && model.version(index) != 0;
+    let is_removed =
+        |model: &Model, index: u64| index.is_multiple_of(2) && model.version(index) != 0;
     // A list of them would be much of a small limit of memory.
     let indices = 0..session.model.indices();
     let removed = indices
