@@ -5,7 +5,7 @@ use std::future::Future;
 use super::gate::Pass;
 use super::operation::Operation;
 use super::options::Durability;
-use super::transaction::Writes;
+use super::writes::Writes;
 use super::{Store, writing_methods};
 use crate::error::Result;
 use crate::format::SequenceNumber;

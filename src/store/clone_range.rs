@@ -6,7 +6,6 @@
 //! prefix gets an index of its own over the data of the first one, which stays where it is until neither
 //! needs it. Who has what is counted by checkpoints: see [`kept`](super::kept).
 
-use std::collections::HashSet;
 use std::future::Future;
 use std::ops::Bound;
 
@@ -17,7 +16,6 @@ use super::stored_value::StoredValue;
 use super::transaction::Transaction;
 use super::{Prefix, Store};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::Address;
 use crate::snapshot::{Cursor, Direction, Start, Stop};
 
 /// How many entries, and bytes of those at hand, are read before they are written.
@@ -70,8 +68,6 @@ impl Transaction {
                 ));
             }
             self.delete_range(Prefix(to)).await?;
-            // Not in the tree as long as this is not committed.
-            let own: HashSet<Address> = self.writes.values.iter().map(|(root, _)| *root).collect();
             let mut next = Some(from.to_vec());
             let mut cloned = 0;
             let blocks = u64::from(self.writes.core.pages.settings.block_bytes);
@@ -83,8 +79,10 @@ impl Transaction {
                 let mut shared = Vec::new();
                 for (key, value) in &piece {
                     let target = [to, &key[from.len()..]].concat();
+                    // Its own are not in the tree as long as this is not committed.
+                    let own = &self.writes.values;
                     let large = value.off_tree().filter(|large| {
-                        large.length > 0 && !own.contains(&large.root.extent.address)
+                        large.length > 0 && !own.contains(large.root.extent.address)
                     });
                     let length = large.map_or(0, |large| large.length);
                     if let Some(large) = large

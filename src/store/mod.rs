@@ -74,6 +74,7 @@ mod naming;
 mod open;
 mod operation;
 mod options;
+mod own_values;
 mod pending;
 mod queue;
 mod random;
@@ -101,6 +102,7 @@ mod value_reader;
 mod value_writer;
 mod verify;
 mod watch;
+mod writes;
 mod writing;
 
 use std::future::Future;

@@ -6,7 +6,8 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use super::transaction::{Mark, Transaction};
+use super::transaction::Transaction;
+use super::writes::Mark;
 use crate::error::Result;
 
 /// What was written to a transaction through it is undone when it is dropped, unless it is

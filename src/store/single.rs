@@ -20,7 +20,7 @@ use super::key_range::KeyRange;
 use super::operation::{Look, LookFirst, Operation};
 use super::options::Durability;
 use super::reader::{check_key, half_open};
-use super::transaction::{check_operand, zeroed};
+use super::writes::{check_operand, zeroed};
 use crate::disk::{Page, in_blocking_face};
 use crate::error::Result;
 use crate::format::SequenceNumber;

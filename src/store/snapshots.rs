@@ -20,7 +20,7 @@ use super::operation::Operation;
 use super::range::Range;
 use super::reader::Reader;
 use super::subtree::Base;
-use super::transaction::Writes;
+use super::writes::Writes;
 use super::{Batch, Snapshot, Store, Transaction};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::SequenceNumber;

@@ -179,7 +179,7 @@ impl Transaction {
         let root = value.root.extent.address;
         // Nobody moves anything while a large transaction builds on the newest version, nor what is
         // not in the tree.
-        let is_own = self.writes.values.iter().any(|(own, _)| *own == root);
+        let is_own = self.writes.values.contains(root);
         if is_own || self.writes.bulk.is_some() {
             return Ok(Some(held));
         }
