@@ -2,7 +2,7 @@
 //! everything is updated, and to delete one that has a hundredth of the store to itself.
 //!
 //! `cargo bench --bench versions`, with `-- 100000` for another number of pairs than 1,000,000, which the
-//! largest store has ten times. Pairs are 24 + 150 random bytes; stores are files in the directory for
+//! largest store has ten times, and with `-- saving`, `keeping` or `deleting` for one of the three. Pairs are 24 + 150 random bytes; stores are files in the directory for
 //! temporary files, with 4 GiB of cache; commits are buffered, but where it says durable. Runs that are
 //! compared take turns.
 
@@ -158,7 +158,18 @@ fn main() -> Result<()> {
     let number = arguments.iter().find_map(|argument| argument.parse().ok());
     let elements = number.unwrap_or(if test { 2000 } else { 1_000_000 });
     let directory = tempfile::tempdir()?;
-    saving(directory.path(), elements)?;
-    keeping(directory.path(), elements)?;
-    deleting(directory.path(), 10 * elements)
+    let asked = |part: &str| {
+        let is_part = |argument: &String| ["saving", "keeping", "deleting"].contains(&&**argument);
+        !arguments.iter().any(is_part) || arguments.iter().any(|argument| argument == part)
+    };
+    if asked("saving") {
+        saving(directory.path(), elements)?;
+    }
+    if asked("keeping") {
+        keeping(directory.path(), elements)?;
+    }
+    if asked("deleting") {
+        deleting(directory.path(), 10 * elements)?;
+    }
+    Ok(())
 }

@@ -448,6 +448,72 @@ fn each_name_reads_what_was_there_and_nothing_is_lost_or_left_over() {
     }
 }
 
+/// However often journals are flushed between two checkpoints, names of that time cost one tree.
+#[test]
+fn names_between_two_checkpoints_share_a_tree() {
+    let machine = SimulatedMachine::new(5);
+    let options = Options::new()
+        .maintenance(Maintenance::Caller)
+        .journal_bytes(2000);
+    let open = || {
+        let disk = FileDisk::open_or_create_on(&machine, &FileDiskOptions::default()).unwrap();
+        options.open_disk(disk).unwrap()
+    };
+    let store = open();
+    let mut random = Rng::with_seed(5);
+    let mut now = Map::new();
+    let mut saved = BTreeMap::new();
+    let mut write = |now: &mut Map| {
+        for _ in 0..10 {
+            let (key, value) = ([random.u8(..)].to_vec(), [random.u8(..); 40].to_vec());
+            store.put(&key, &value).wait().unwrap();
+            now.insert(key, value);
+        }
+    };
+    write(&mut now);
+    store.checkpoint().wait().unwrap();
+    let flushes = store.stats().flushes;
+    let mut held = None;
+    for number in 0..100u32 {
+        write(&mut now);
+        let name = number.to_be_bytes();
+        store.snapshots().save(name).wait().unwrap();
+        saved.insert(name, now.clone());
+        if number == 30 {
+            // While somebody reads it, its tree gets the commits of later flushes.
+            held = Some(store.snapshots().open(name).wait().unwrap());
+        }
+        while store.maintain().wait().unwrap() {}
+    }
+    assert!(store.stats().flushes - flushes > 10);
+    let check = |store: &Store| {
+        for (name, content) in &saved {
+            let snapshot = store.snapshots().open(name).wait().unwrap();
+            assert_eq!(contents(&snapshot), *content);
+        }
+    };
+    check(&store);
+    assert_eq!(contents(&held.unwrap()), saved[&30u32.to_be_bytes()]);
+    store.checkpoint().wait().unwrap();
+    let (findings, summary) = verify(&store);
+    assert_eq!(findings, [""; 0]);
+    assert_eq!(summary.kept_versions, 1);
+    check(&store);
+    // Of no flush, of the first ones and the last.
+    for name in [0u32, 3, 50, 99] {
+        let name = name.to_be_bytes();
+        let before = format!("before {name:?}");
+        store.snapshots().restore(name, before).wait().unwrap();
+        assert_eq!(contents(&store.snapshot()), saved[&name]);
+    }
+    check(&store);
+    store.close().wait().unwrap();
+    let store = open();
+    check(&store);
+    let (findings, _) = verify(&store);
+    assert_eq!(findings, [""; 0]);
+}
+
 /// A branch whose newest version has a name, at which another line begins: what that drops, the branch has.
 #[test]
 fn what_a_line_drops_that_began_at_a_branch_stays_in_the_branch() {

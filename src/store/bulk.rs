@@ -265,19 +265,17 @@ impl Bulk {
             line,
             generation: version.birth,
         });
+        self.state.birth = Birth(self.state.birth.0 + 1);
+        core.pages.space.set_current(self.state.birth);
+        self.show(core, version.root);
         let operators = &core.pages.operators;
-        let batch = match version.journals.first() {
-            Some(journal) => frozen_batch(journal, view.bound, operators, &mut |_| {}),
-            None => Batch::default(),
-        };
-        if batch.points.is_empty() && batch.deletes.is_empty() {
-            self.state.birth = Birth(self.state.birth.0 + 1);
-            core.pages.space.set_current(self.state.birth);
-            self.show(core, version.root);
-            return Ok(());
+        for journal in version.journals.iter().rev() {
+            let batch = frozen_batch(journal, view.bound, operators, &mut |_| {});
+            if !batch.points.is_empty() || !batch.deletes.is_empty() {
+                self.flush(core, batch).await?;
+            }
         }
-        let outcome = core.flush(&mut self.state, &version.root, batch, 0)?;
-        self.take_over(core, outcome)
+        Ok(())
     }
 
     /// What the transaction reads beneath what it has in memory.

@@ -117,6 +117,7 @@ impl Core {
         if let Err(error) = self.free(state).await {
             self.report(&Err(error));
         }
+        self.write_journals(state, pace).await?;
         self.write_pages(state, pace).await?;
         let root = NewRoot {
             user,

@@ -366,13 +366,7 @@ impl Core {
     pub(super) async fn write_pages(&self, state: &mut Maintaining, pace: Pace) -> Result<()> {
         while !state.unwritten.is_empty() {
             let began = Instant::now();
-            // The more waits to be flushed, the sooner committers wait for the end of this, which is
-            // worse than a slow sync.
-            let frozen = self.frozen();
-            let step_bytes = match pace {
-                Pace::Paced => STEP_BYTES << frozen.min(4),
-                Pace::Hurried => SAVE_BYTES,
-            };
+            let step_bytes = self.step_bytes(pace);
             let mut bytes = 0;
             let mut written = Vec::new();
             let mut pages = Vec::new();
@@ -388,13 +382,6 @@ impl Core {
                 });
             }
             self.save_all_the_same(pages).await?;
-            if pace == Pace::Paced {
-                self.pages
-                    .disk
-                    .sync()
-                    .await
-                    .inspect_err(|error| self.poison(error))?;
-            }
             for pointer in &written {
                 state.unwritten.remove(&pointer.address);
                 self.pages
@@ -404,9 +391,34 @@ impl Core {
             self.counters
                 .page_bytes
                 .fetch_add(bytes as u64, Ordering::Relaxed);
-            if pace == Pace::Paced && frozen == 0 && self.has_thread() {
-                thread::sleep(began.elapsed().min(Duration::from_millis(50)));
-            }
+            self.end_step(pace, began).await?;
+        }
+        Ok(())
+    }
+
+    /// How many bytes a checkpoint writes in one step.
+    pub(super) fn step_bytes(&self, pace: Pace) -> usize {
+        match pace {
+            // The more waits to be flushed, the sooner committers wait for the end of this, which is
+            // worse than a slow sync.
+            Pace::Paced => STEP_BYTES << self.frozen().min(4),
+            Pace::Hurried => SAVE_BYTES,
+        }
+    }
+
+    /// Ends a step of a checkpoint that began then: where it is paced, what was written is pushed out, and
+    /// the disk left to others for as long, unless something waits to be flushed.
+    pub(super) async fn end_step(&self, pace: Pace, began: Instant) -> Result<()> {
+        if pace == Pace::Hurried {
+            return Ok(());
+        }
+        self.pages
+            .disk
+            .sync()
+            .await
+            .inspect_err(|error| self.poison(error))?;
+        if self.frozen() == 0 && self.has_thread() {
+            thread::sleep(began.elapsed().min(Duration::from_millis(50)));
         }
         Ok(())
     }

@@ -62,9 +62,9 @@ impl SnapshotInfo {
 #[non_exhaustive]
 pub struct SnapshotSizes {
     /// The bytes of the disk, in whole sectors, that nothing else reaches: what deleting the name would
-    /// give back. None where another name was saved before the next flush: they share what they have.
-    /// Subtrees and values that were dropped as a whole count with the bytes of what is in them, and what
-    /// a value shares with a [clone](Store::clone_range) as if it had that to itself.
+    /// give back. None where another name was saved between the same two checkpoints: such names share
+    /// what they have. Subtrees and values that were dropped as a whole count with the bytes of what is in
+    /// them, and what a value shares with a [clone](Store::clone_range) as if it had that to itself.
     pub exclusive_bytes: u64,
     /// The rest of its content, keys and values: other snapshots or the newest version have it, too.
     pub shared_bytes: u64,

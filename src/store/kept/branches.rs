@@ -45,6 +45,12 @@ pub(in crate::store) struct BranchRecord {
     pub(in crate::store) time_ms: u64,
 }
 
+/// The newest version of a branch as a node.
+fn head_node(line: u64, head: &Head) -> NewNode {
+    let generation = head.generation;
+    NewNode::new(NodeKey { line, generation }, head.since, head.root)
+}
+
 impl Plan {
     pub(super) async fn change_branch(
         &mut self,
@@ -79,24 +85,14 @@ impl Plan {
             return Ok(());
         };
         self.put_line(line, &record);
-        let key = NodeKey {
-            line,
-            generation: head.generation,
-        };
-        self.add(&NewNode {
-            key,
-            since: head.since,
-            root: head.root,
-            journal: None,
-            parts: None,
-        })
-        .await?;
+        let node = head_node(line, &head);
+        self.add(&node).await?;
         let mut record = self.line(line).await?;
         record.ended = true;
         self.put_line(line, &record);
         let (low, end) = sequence_range(line, head.since);
         if !has_any(names, &low, &end).await? {
-            self.edit.put(key.reaped_key(), vec![1]);
+            self.edit.put(node.key.reaped_key(), vec![1]);
         }
         Ok(())
     }
@@ -195,15 +191,7 @@ impl Core {
             generation: version.birth,
         };
         let since = kept.since;
-        kept.new_nodes.push(NewNode {
-            key,
-            since,
-            root: version.root,
-            journal: None,
-            parts: None,
-        });
-        kept.counters.newest = kept.counters.newest.max(Some(version.birth));
-        self.pages.space.set_kept_through(kept.counters.newest);
+        kept.add(NewNode::new(key, since, version.root), &self.pages);
         kept.since = through.next();
         self.catalogue.forget_before(kept.since);
         // The same tree, as of a generation that the node is not of.
@@ -225,19 +213,7 @@ impl Core {
         state.birth = Birth(state.birth.0 + 1);
         self.pages.space.set_current(state.birth);
         let mut kept = lock(&self.kept);
-        kept.new_nodes.push(NewNode {
-            key: NodeKey {
-                line,
-                generation: head.generation,
-            },
-            since: head.since,
-            root: head.root,
-            journal: None,
-            parts: None,
-        });
-        let generation = Some(head.generation);
-        kept.counters.newest = kept.counters.newest.max(generation);
-        self.pages.space.set_kept_through(kept.counters.newest);
+        kept.add(head_node(line, &head), &self.pages);
         // The name at which the line begins has a later sequence than the commit that it names.
         let head = Head {
             generation: state.birth,
@@ -294,19 +270,7 @@ impl Core {
         let named = has_any(self.names().version(), &low, &end).await?;
         let mut kept = lock(&self.kept);
         if named {
-            kept.new_nodes.push(NewNode {
-                key: NodeKey {
-                    line,
-                    generation: before.generation,
-                },
-                since: before.since,
-                root: before.root,
-                journal: None,
-                parts: None,
-            });
-            let generation = Some(before.generation);
-            kept.counters.newest = kept.counters.newest.max(generation);
-            self.pages.space.set_kept_through(kept.counters.newest);
+            kept.add(head_node(line, &before), &self.pages);
         }
         kept.branch_changes.push(BranchChange::Goes { line, head });
         Ok(())

@@ -1,9 +1,10 @@
-//! The commits between a node and the next tree, as names between the two need them: written once, read
+//! The commits between a node and the next one, as names between the two need them: written once, read
 //! when somebody opens such a name.
 //!
 //! [`crate::format::versions`] has the bytes. They are cut into extents without regard to commits.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -16,16 +17,16 @@ use crate::format::{Birth, Extent, SequenceNumber, page_checksum};
 use crate::space::kept::JournalPart;
 use crate::space::{Owner, Urgency};
 use crate::store::core::Core;
+use crate::store::maintenance::Pace;
 use crate::tree::journal::Journal;
 use crate::tree::pages::Pages;
 
 /// How long an extent is at most.
 const PART_BYTES_MAX: u32 = 1 << 20;
 
-/// The commits of a journal through a sequence: for each its sequence, the bytes of its records, and
-/// the records.
-fn encode(journal: &Journal, through: SequenceNumber) -> Vec<u8> {
-    let mut out = Vec::with_capacity(journal.bytes());
+/// The commits of a journal through a sequence, behind those of older ones: for each its sequence, the
+/// bytes of its records, and the records.
+fn encode(journal: &Journal, through: SequenceNumber, out: &mut Vec<u8>) {
     let mut records = Vec::new();
     let mut present: Option<SequenceNumber> = None;
     let finish = |sequence: Option<SequenceNumber>, records: &mut Vec<u8>, out: &mut Vec<u8>| {
@@ -41,7 +42,7 @@ fn encode(journal: &Journal, through: SequenceNumber) -> Vec<u8> {
             break;
         }
         if present != Some(entry.sequence) {
-            finish(present, &mut records, &mut out);
+            finish(present, &mut records, out);
             present = Some(entry.sequence);
         }
         let record = Record {
@@ -52,8 +53,7 @@ fn encode(journal: &Journal, through: SequenceNumber) -> Vec<u8> {
         };
         record.append_to(&mut records);
     }
-    finish(present, &mut records, &mut out);
-    out
+    finish(present, &mut records, out);
 }
 
 /// The commits that [`encode`] wrote, which may be damaged.
@@ -83,34 +83,55 @@ fn decode(bytes: &Bytes) -> Result<Vec<(Bytes, SequenceNumber)>> {
 }
 
 impl Core {
-    /// Writes the commits that a new node needs; where they stand. No sync.
-    pub(super) async fn write_journal(
+    /// Writes the commits that a new node needs; where they stand.
+    pub(super) async fn write_journals_of(
         &self,
         birth: Birth,
         node: &NewNode,
+        pace: Pace,
     ) -> Result<Vec<JournalPart>> {
-        let Some((journal, through)) = &node.journal else {
-            return Ok(Vec::new());
-        };
-        let bytes = Bytes::from(encode(journal, *through));
-        let segment_bytes = self.pages.disk.properties().segment_bytes;
-        let most = PART_BYTES_MAX.min(segment_bytes / 8).max(1);
         let mut parts: Vec<JournalPart> = Vec::new();
-        let mut at = 0;
-        while at < bytes.len() {
-            let part = bytes.slice(at..bytes.len().min(at + most as usize));
-            at += part.len();
-            match self.write_part(birth, part).await {
-                Ok(part) => parts.push(part),
-                Err(error) => {
-                    for part in parts {
-                        self.pages.space.abandon(part.extent)?;
-                    }
-                    return Err(error);
-                }
+        let written = self.write_parts(birth, node, pace, &mut parts).await;
+        if let Err(error) = written {
+            for part in parts {
+                self.pages.space.abandon(part.extent)?;
             }
+            return Err(error);
         }
         Ok(parts)
+    }
+
+    async fn write_parts(
+        &self,
+        birth: Birth,
+        node: &NewNode,
+        pace: Pace,
+        parts: &mut Vec<JournalPart>,
+    ) -> Result<()> {
+        let segment_bytes = self.pages.disk.properties().segment_bytes;
+        let most_bytes = PART_BYTES_MAX.min(segment_bytes / 8).max(1) as usize;
+        let mut waiting = Vec::new();
+        let mut journals = node.journals.iter();
+        loop {
+            let journal = journals.next();
+            if let Some(journal) = journal {
+                encode(journal, node.needed, &mut waiting);
+            }
+            let mut bytes = Bytes::from(std::mem::take(&mut waiting));
+            loop {
+                let (began, most) = (Instant::now(), most_bytes.min(self.step_bytes(pace)));
+                if bytes.is_empty() || (bytes.len() < most && journal.is_some()) {
+                    break;
+                }
+                let part = bytes.split_to(bytes.len().min(most));
+                parts.push(self.write_part(birth, part).await?);
+                self.end_step(pace, began).await?;
+            }
+            if journal.is_none() {
+                return Ok(());
+            }
+            waiting.extend_from_slice(&bytes);
+        }
     }
 
     async fn write_part(&self, birth: Birth, bytes: Bytes) -> Result<JournalPart> {
@@ -190,7 +211,8 @@ mod tests {
                 .unwrap();
         }
         for (through, expected) in [(6, 0), (8, 1), (9, 2), (99, 3)] {
-            let bytes = encode(&journal, SequenceNumber(through));
+            let mut bytes = Vec::new();
+            encode(&journal, SequenceNumber(through), &mut bytes);
             assert_eq!(decode(&bytes.into()).unwrap(), commits[..expected]);
         }
     }
@@ -204,7 +226,8 @@ mod tests {
                 .append(records, USER_TREE, SequenceNumber(sequence))
                 .unwrap();
         }
-        let good = encode(&journal, SequenceNumber(99));
+        let mut good = Vec::new();
+        encode(&journal, SequenceNumber(99), &mut good);
         for seed in 0..2000 {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut bytes = good.clone();

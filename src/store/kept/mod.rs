@@ -5,7 +5,9 @@
 //! of a name's time, with the name's own commits still in the root journals, a name costs nothing.
 //! When a flush replaces the tree, and names are left behind, the old tree becomes a *node*
 //! ([`Core::keep_tree`]): its root is written down with the next checkpoint, and so are the commits
-//! of the journal that was flushed, once for all names between this tree and the next ([`journal`]).
+//! that were flushed since, once for all names between this tree and the next one that is kept
+//! ([`journal`]). That is usually the tree of the next checkpoint: those of the flushes between two
+//! of them, with names or not, need neither be written nor kept from being used again.
 //! What the new tree does not reach any more goes on lists, instead of being freed, if it was born
 //! before the node ([`plan`], [`crate::space::kept`]). When a node has lost its last name it is
 //! taken out, and what only it reached is free: see [`reap`]. Extents of values that were cloned
@@ -32,7 +34,7 @@ use super::catalogue::operations_of;
 use super::checkpoint::system_operations;
 use super::core::Core;
 use super::gate::lock;
-use super::maintenance::Maintaining;
+use super::maintenance::{Maintaining, Pace};
 use super::open::system_version;
 use crate::error::Result;
 use crate::format::record::Tag;
@@ -54,16 +56,60 @@ pub(super) use lineage::Place;
 /// How many items are taken off lists of what is free in one checkpoint.
 const FREE_ITEMS: usize = 64 << 10;
 
+/// How many bytes of commits a node has before the next flush begins another one: who opens a name
+/// reads them.
+const NODE_JOURNAL_BYTES: usize = 32 << 20;
+
 /// A tree that names were left behind with, not written down yet.
 #[derive(Clone)]
 struct NewNode {
     key: NodeKey,
     since: SequenceNumber,
     root: PagePointer,
-    /// The commits that came next, and through which of them they are needed.
-    journal: Option<(Arc<Journal>, SequenceNumber)>,
+    /// The commits that came next, oldest first.
+    journals: Vec<Arc<Journal>>,
+    /// Through which of them they are needed.
+    needed: SequenceNumber,
+    /// The sequence through which the journals have everything, if those of the next flush may follow.
+    open_at: Option<SequenceNumber>,
     /// Where they stand, once they were written.
     parts: Option<Vec<JournalPart>>,
+}
+
+impl NewNode {
+    /// Only a tree: names of its own commit alone.
+    fn new(key: NodeKey, since: SequenceNumber, root: PagePointer) -> Self {
+        Self {
+            key,
+            since,
+            root,
+            journals: Vec::new(),
+            needed: since,
+            open_at: None,
+            parts: None,
+        }
+    }
+
+    /// Takes in the commits of the next flush, which are flushed through a sequence and needed through
+    /// another one.
+    fn push(&mut self, next: &Arc<Journal>, through: SequenceNumber, needed: SequenceNumber) {
+        self.journals.push(Arc::clone(next));
+        self.needed = needed;
+        // A journal that is flushed in parts is not as a whole before what follows. And what names an
+        // off-tree value has to be in a tree: see [`Core::flushed_at_once`].
+        let is_whole = next.last_sequence().is_none_or(|last| last <= through);
+        self.open_at = (is_whole && first_value(next).is_none()).then_some(through);
+    }
+
+    /// Whether it can have the commits of the next flush, too, beginning after a sequence.
+    fn goes_on(&self, line: u64, since: SequenceNumber, next: &Journal) -> bool {
+        let bytes: usize = self.journals.iter().map(|journal| journal.bytes()).sum();
+        self.key.line == line
+            && self.open_at == Some(since)
+            && self.parts.is_none()
+            && bytes + next.bytes() <= NODE_JOURNAL_BYTES
+            && first_value(next).is_none()
+    }
 }
 
 /// A line that began, not written down yet.
@@ -136,6 +182,18 @@ impl Kept {
             more_to_reap: false,
         })
     }
+
+    /// The newest generation of which a version is kept by name.
+    pub(super) fn through(&self) -> Option<Birth> {
+        self.counters.newest
+    }
+
+    /// A tree is kept from now on.
+    fn add(&mut self, node: NewNode, pages: &Pages) {
+        self.counters.newest = self.counters.newest.max(Some(node.key.generation));
+        pages.space.set_kept_through(self.counters.newest);
+        self.new_nodes.push(node);
+    }
 }
 
 impl Core {
@@ -152,26 +210,24 @@ impl Core {
         let newest_name = self.catalogue.newest_name(kept.since, through);
         self.catalogue.forget_before(through);
         if let Some(newest_name) = newest_name {
-            let needed = |journal: &&Arc<Journal>| {
-                journal
-                    .first_sequence()
-                    .is_some_and(|first| first <= newest_name)
-            };
-            let node = NewNode {
-                key: NodeKey {
-                    line: kept.line,
-                    generation: version.birth,
-                },
-                since: kept.since,
-                root: version.root,
-                journal: next
-                    .filter(needed)
-                    .map(|next| (Arc::clone(next), newest_name)),
-                parts: None,
-            };
-            kept.new_nodes.push(node);
-            kept.counters.newest = kept.counters.newest.max(Some(version.birth));
-            self.pages.space.set_kept_through(kept.counters.newest);
+            let (line, since) = (kept.line, kept.since);
+            match (kept.new_nodes.last_mut(), next) {
+                (Some(last), Some(next)) if last.goes_on(line, since, next) => {
+                    last.push(next, through, newest_name);
+                    // As it was opened, it has not what was added.
+                    let key = last.key;
+                    kept.opened.remove(&key);
+                }
+                (_, next) => {
+                    let generation = version.birth;
+                    let key = NodeKey { line, generation };
+                    let mut node = NewNode::new(key, since, version.root);
+                    if let Some(next) = next {
+                        node.push(next, through, newest_name);
+                    }
+                    kept.add(node, &self.pages);
+                }
+            }
         }
         kept.since = through;
     }
@@ -183,11 +239,7 @@ impl Core {
     pub(super) fn flushed_at_once(&self, journal: &Journal) -> Option<SequenceNumber> {
         let (first, last) = (journal.first_sequence()?, journal.last_sequence()?);
         self.catalogue.first_name(first, last)?;
-        let mut values = journal.stamps().filter_map(|stamp| {
-            let entry = journal.entry_at(stamp);
-            has_value(entry.tag, entry.payload).then_some(entry.sequence)
-        });
-        self.catalogue.first_name(values.next()?, last)
+        self.catalogue.first_name(first_value(journal)?, last)
     }
 
     /// Extents of a value, born then, are in the tree that is about to be the newest, and in none before
@@ -212,7 +264,7 @@ impl Core {
 
     /// The newest generation of which a version is kept by name.
     pub(super) fn kept_through(&self) -> Option<Birth> {
-        lock(&self.kept).counters.newest
+        lock(&self.kept).through()
     }
 
     /// Whether a checkpoint would free something that it did not before.
@@ -264,7 +316,9 @@ impl Core {
         destroying: bool,
         through: SequenceNumber,
     ) -> Result<()> {
-        let new_nodes = self.with_journals_written(state).await?;
+        // Those of a large transaction's way; the others were paced.
+        self.write_journals(state, Pace::Hurried).await?;
+        let new_nodes = lock(&self.kept).new_nodes.clone();
         let system = *lock(&self.system);
         let (counters, line, since, new_lines) = {
             let kept = lock(&self.kept);
@@ -339,18 +393,25 @@ impl Core {
         result
     }
 
-    /// The nodes to be written down, whose commits are on the disk.
-    async fn with_journals_written(&self, state: &Maintaining) -> Result<Vec<NewNode>> {
-        let mut nodes = lock(&self.kept).new_nodes.clone();
-        for (index, node) in nodes.iter_mut().enumerate() {
+    /// Writes the commits of nodes that are to be written down.
+    pub(super) async fn write_journals(&self, state: &Maintaining, pace: Pace) -> Result<()> {
+        let nodes = lock(&self.kept).new_nodes.clone();
+        for (index, node) in nodes.iter().enumerate() {
             if node.parts.is_none() {
-                let parts = self.write_journal(state.birth, node).await?;
-                lock(&self.kept).new_nodes[index].parts = Some(parts.clone());
-                node.parts = Some(parts);
+                let parts = self.write_journals_of(state.birth, node, pace).await?;
+                lock(&self.kept).new_nodes[index].parts = Some(parts);
             }
         }
-        Ok(nodes)
+        Ok(())
     }
+}
+
+/// The first commit of a journal that names an off-tree value.
+fn first_value(journal: &Journal) -> Option<SequenceNumber> {
+    journal.stamps().find_map(|stamp| {
+        let entry = journal.entry_at(stamp);
+        has_value(entry.tag, entry.payload).then_some(entry.sequence)
+    })
 }
 
 /// Whether an operation names an off-tree value.

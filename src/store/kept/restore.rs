@@ -24,19 +24,12 @@ impl Core {
         through: SequenceNumber,
     ) {
         let mut kept = lock(&self.kept);
-        let node = NewNode {
-            key: NodeKey {
-                line: kept.line,
-                generation: version.birth,
-            },
-            since: kept.since,
-            root: version.root,
-            journal: None,
-            parts: None,
+        let key = NodeKey {
+            line: kept.line,
+            generation: version.birth,
         };
-        kept.new_nodes.push(node);
-        kept.counters.newest = kept.counters.newest.max(Some(version.birth));
-        self.pages.space.set_kept_through(kept.counters.newest);
+        let node = NewNode::new(key, kept.since, version.root);
+        kept.add(node, &self.pages);
         let line = kept.counters.line;
         kept.counters.line += 1;
         let ends = Some(kept.line);

@@ -37,7 +37,8 @@ impl Core {
     /// The version of a sequence on a line, which a name keeps. `NotFound` if no name does any more.
     ///
     /// Costs a few lookups in the system tree; where the name stands between two trees, also reading the
-    /// commits between them, at most the bytes of two journals, unless somebody has them open.
+    /// commits between them, at most [`NODE_JOURNAL_BYTES`](super::NODE_JOURNAL_BYTES) or those of a
+    /// journal, unless somebody has them open.
     pub(in crate::store) async fn view_at(
         &self,
         line: u64,
@@ -88,14 +89,12 @@ impl Core {
         }
         let node = kept.new_node(line, sequence)?;
         let (key, root, since) = (node.key, node.root, node.since);
-        let journal = node
-            .journal
-            .as_ref()
-            .map(|(journal, _)| Arc::clone(journal));
+        // A version has the newest first.
+        let journals: Vec<_> = node.journals.iter().rev().cloned().collect();
         let opened = kept.opened.get(&key).and_then(std::sync::Weak::upgrade);
         let version = opened.unwrap_or_else(|| {
             let pages = Arc::clone(&self.pages);
-            let version = Version::new(pages, root, key.generation, journal, since);
+            let version = Version::new(pages, root, key.generation, journals, since);
             kept.remember(key, &version);
             version
         });
