@@ -235,6 +235,13 @@ impl FrameTable {
         self.remove(address, birth, |_| true, &super::pin());
     }
 
+    /// Lets a page go that only versions before the newest one reach, unless it waits to be written: what
+    /// takes its place then finds memory that is in use already. Who reads such a version loads it again.
+    pub fn let_go(&self, address: Address, birth: Birth) {
+        let is_written = |frame: &Frame| !frame.is_dirty();
+        self.remove(address, birth, is_written, &super::pin());
+    }
+
     /// A descent found all it needed.
     #[inline]
     pub fn count_hit(&self) {

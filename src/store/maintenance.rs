@@ -284,7 +284,15 @@ impl Core {
 
     /// The newest version does not reach this any more.
     fn drop_of_newest(&self, item: Dropped, birth: Birth, dropped_at: Birth) -> Result<()> {
-        let line = lock(&self.kept).line;
+        let (line, kept_through) = {
+            let kept = lock(&self.kept);
+            (kept.line, kept.through())
+        };
+        if Some(birth) <= kept_through
+            && let Dropped::Extent(extent) = &item
+        {
+            self.pages.frames.let_go(extent.address, birth);
+        }
         self.pages.space.drop_of_line(Listed {
             item,
             birth,
