@@ -412,3 +412,24 @@ fn a_directory_of_everything_answers_as_the_list_does() {
         }
     }
 }
+
+/// Deletions of short keys take more memory in the index than in their records.
+#[test]
+fn the_index_counts_where_records_are_short() {
+    for (payload, by_records) in [(1000, true), (0, false)] {
+        let limit = 64 << 10;
+        let journal = Journal::new(0);
+        let mut sequence = SequenceNumber(0);
+        while !journal.is_full(limit) {
+            sequence = sequence.next();
+            let value = vec![0; payload];
+            let records = match payload {
+                0 => buffer(&[(Tag::Delete, &sequence.0.to_be_bytes(), b"")]),
+                _ => buffer(&[(Tag::Inline, &sequence.0.to_be_bytes(), &value)]),
+            };
+            journal.append(records, USER_TREE, sequence).unwrap();
+        }
+        assert_eq!(journal.bytes() >= limit, by_records);
+        assert!(journal.memory_bytes() < 4 * limit);
+    }
+}
