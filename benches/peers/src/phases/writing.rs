@@ -184,15 +184,16 @@ pub fn note_live(session: &Session, metrics: &mut BTreeMap<String, f64>) {
 pub fn delete_range(session: &mut Session) -> Result<()> {
     const LOW: u64 = 0x5555_5555_0000_0000;
     const END: u64 = 0xaaaa_aaaa_0000_0000;
+    // Before the clock runs: going through all indices takes longer than a fast engine does.
+    for index in 0..session.model.indices() {
+        if (LOW..END).contains(&place(index)) {
+            session.model.remove(index);
+        }
+    }
     session.measure("delete-range", 1, true, |session, metrics| {
         session
             .store()?
             .delete_range(&LOW.to_be_bytes(), &END.to_be_bytes())?;
-        for index in 0..session.model.indices() {
-            if (LOW..END).contains(&place(index)) {
-                session.model.remove(index);
-            }
-        }
         note_live(session, metrics);
         Ok(())
     })
