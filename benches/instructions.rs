@@ -1,14 +1,11 @@
 //! How many instructions a cached read takes, beside the bare descent that every read is.
 //!
-//! `cargo bench --bench instructions` runs itself under callgrind, which is a part of valgrind: what is
-//! counted there is the same on every run of the same program, whatever else the machine does. Each way
-//! to read is run for two numbers of reads, so that what is done once cancels out, and only while it
-//! reads is anything counted. Without valgrind, and with `-- --test`, it only sees that all ways find
-//! the same.
+//! `cargo bench --bench instructions` runs itself under callgrind. Each way to read is run for two numbers
+//! of reads, so that what is done once cancels out, and only while it reads is anything counted. Without
+//! valgrind, and with `-- --test`, it only sees that all ways find the same.
 
 use std::error::Error;
 use std::hint::black_box;
-use std::process::Command;
 
 use thunderhead::disk::MemoryDisk;
 use thunderhead::{Maintenance, Options, Snapshot, Store, bare_descent, bare_search};
@@ -19,6 +16,9 @@ const KEY_BYTES: usize = 24;
 const VALUE_BYTES: usize = 150;
 /// The second run reads twice as many.
 const READS: usize = 50_000;
+
+#[path = "support/callgrind.rs"]
+mod callgrind;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Key = [u8; KEY_BYTES];
@@ -116,26 +116,9 @@ fn read(data: &Data, way: &str, reads: usize) -> Result<()> {
     }
 }
 
-/// The instructions of so many reads, counted by callgrind in a process of its own.
+/// The instructions of so many reads.
 fn counted(way: &str, reads: usize) -> Result<u64> {
-    let run = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args([
-            "--collect-atstart=no",
-            &format!("--toggle-collect={COUNTED}"),
-        ])
-        .arg(std::env::current_exe()?)
-        .args([way, &reads.to_string()])
-        .output()?;
-    let said = String::from_utf8_lossy(&run.stderr);
-    let collected = said
-        .lines()
-        .find_map(|line| line.split_once("Collected : "))
-        .and_then(|(_, number)| number.trim().parse().ok());
-    match (run.status.success(), collected) {
-        (true, Some(collected)) => Ok(collected),
-        _ => Err(format!("callgrind gives no number:\n{said}").into()),
-    }
+    callgrind::counted(COUNTED, &[way.into(), reads.to_string()])
 }
 
 fn count_all() -> Result<()> {
@@ -163,7 +146,7 @@ fn main() -> Result<()> {
         return read(&data(PAIRS)?, way, reads);
     }
     let is_test = arguments.iter().any(|argument| argument == "--test");
-    if !is_test && Command::new("valgrind").arg("--version").output().is_ok() {
+    if !is_test && callgrind::is_there() {
         return count_all();
     }
     let data = data(1_000)?;

@@ -1,16 +1,17 @@
 //! What transactions and locks cost by themselves, on the clock and in instructions.
 //!
-//! `cargo bench --bench transactions` measures each on the clock, and then runs itself under callgrind,
-//! which is a part of valgrind: what is counted there is the same on every run of the same program,
-//! whatever else the machine does. Without valgrind, and with `-- --test`, nothing is counted.
+//! `cargo bench --bench transactions` measures each on the clock, and then runs itself under callgrind.
+//! Without valgrind, and with `-- --test`, nothing is counted.
 
 use std::error::Error;
 use std::hint::black_box;
-use std::process::Command;
 use std::time::Instant;
 
 use tempfile::TempDir;
 use thunderhead::{Durability, LockMode, Maintenance, Options, RangeGuard, Store, Transaction};
+
+#[path = "support/callgrind.rs"]
+mod callgrind;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Key = [u8; 24];
@@ -153,26 +154,10 @@ fn measure(way: usize, count: usize) -> Result<f64> {
     }
 }
 
-/// The instructions of one, counted by callgrind in a process of its own.
+/// The instructions of one.
 fn counted(way: usize) -> Result<f64> {
-    let run = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .args([
-            "--collect-atstart=no",
-            &format!("--toggle-collect={COUNTED}"),
-        ])
-        .arg(std::env::current_exe()?)
-        .arg(way.to_string())
-        .output()?;
-    let said = String::from_utf8_lossy(&run.stderr);
-    let collected = said
-        .lines()
-        .find_map(|line| line.split_once("Collected : "))
-        .and_then(|(_, number)| number.trim().parse::<f64>().ok());
-    match (run.status.success(), collected) {
-        (true, Some(collected)) => Ok(collected / WAYS[way].counted as f64),
-        _ => Err(format!("callgrind gives no number:\n{said}").into()),
-    }
+    let counted = callgrind::counted(COUNTED, &[way.to_string()])?;
+    Ok(counted as f64 / WAYS[way].counted as f64)
 }
 
 fn main() -> Result<()> {
@@ -183,7 +168,7 @@ fn main() -> Result<()> {
         return measure(way, WAYS[way].counted).map(|_| ());
     }
     let is_test = arguments.iter().any(|argument| argument == "--test");
-    let counts = !is_test && Command::new("valgrind").arg("--version").output().is_ok();
+    let counts = !is_test && callgrind::is_there();
     for (way, Way { name, clocked, .. }) in WAYS.iter().enumerate() {
         let count = if is_test { 1 } else { *clocked };
         print!("{name:>44}: {:9.2} µs", measure(way, count)?);
