@@ -135,6 +135,25 @@ fn installing_twice_returns_the_first() {
 }
 
 #[test]
+fn only_what_is_written_can_be_let_go() {
+    let table = FrameTable::new(1 << 20);
+    let let_go = |number: u32| table.let_go(Address::new(1, number * 512), Birth(7));
+    let held = install(&table, 0, 1000, CLEAN);
+    drop(install(&table, 1, 1000, CLEAN));
+    drop(install(&table, 2, 1000, DIRTY));
+    (0..4).for_each(let_go);
+    assert_eq!(
+        [0, 1, 2].map(|number| is_there(&table, number)),
+        [false, false, true]
+    );
+    check(held.address(), held.birth(), held.bytes());
+    table.mark_written(Address::new(1, 2 * 512), Birth(7));
+    let_go(2);
+    assert!(!is_there(&table, 2));
+    assert_eq!(table.stats().frames, 0);
+}
+
+#[test]
 fn handles_and_guards_outlive_eviction_forgetting_and_the_table() {
     let table = FrameTable::new(4096);
     let address = Address::new(1, 0);
