@@ -1,18 +1,23 @@
 //! Files of each released version of the format open, and hold what was put into them.
 //!
 //! `tests/golden/` has two files of version 1: one of a store that was closed, one of a store that
-//! was not, whose newest commits are in the log only. They were written by
+//! was not, whose newest commits are in the log only. Both have named snapshots, a branch, values that
+//! share their data with clones, and lists of what only older versions reach. They were written by
 //! `THUNDERHEAD_GOLDEN=write cargo test --test golden`, which overwrites them: to be done when a
 //! version is not released yet, never afterwards. A new version gets new files beside the old.
+//!
+//! What is compared is what can be read. How many pages it is on may change.
 
 #[path = "fixtures/append.rs"]
 mod append;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use thunderhead::format::Settings;
-use thunderhead::{ErrorKind, Maintenance, Options, Store};
+use thunderhead::inspect::{Event, Severity, Summary};
+use thunderhead::{ErrorKind, Maintenance, Options, Snapshot, Store};
 
 use append::Append;
 
@@ -40,85 +45,317 @@ fn bytes(length: usize, factor: u8) -> Vec<u8> {
         .collect()
 }
 
-/// What the closed store holds; fills it on the way if there is one.
-fn closed(store: Option<&Store>) -> Map {
-    let mut map = Map::new();
-    let mut put = |key: Vec<u8>, value: Vec<u8>| {
-        if let Some(store) = store {
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Content {
+    now: Map,
+    /// What each named snapshot has, and the caller's bytes beside it.
+    names: BTreeMap<String, (Map, Vec<u8>)>,
+    branches: BTreeMap<String, Map>,
+}
+
+/// What is put into a store, if there is one, and what it holds then.
+struct Writing<'s> {
+    store: Option<&'s Store>,
+    content: Content,
+}
+
+impl Writing<'_> {
+    fn put(&mut self, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
+        let (key, value) = (key.into(), value.into());
+        if let Some(store) = self.store {
             store.put(&key, &value).wait().unwrap();
         }
-        map.insert(key, value);
-    };
-    for number in 0..90u32 {
-        let key = format!("entry/{:02}", number * 7 % 90).into_bytes();
-        put(key, bytes(number as usize % 50, 3));
+        self.content.now.insert(key, value);
     }
-    put(Vec::new(), Vec::new());
-    put(vec![255; 300], b"a long key".to_vec());
-    put(b"off-tree".to_vec(), bytes(5_000, 5));
-    put(b"one block".to_vec(), bytes(512, 7));
-    if let Some(store) = store {
-        while store.maintain().wait().unwrap() {}
-        store.checkpoint().wait().unwrap();
-        // These stay in the journals of the tree: a range delete, a delete, a chain of operands.
-        store.delete_range("entry/20".."entry/30").wait().unwrap();
-        store.delete("entry/50").wait().unwrap();
-        for operand in ["+one", "+two"] {
-            store.merge("entry/60", "append", operand).wait().unwrap();
-            store.merge("new", "append", operand).wait().unwrap();
+
+    fn delete(&mut self, key: &str) {
+        if let Some(store) = self.store {
+            store.delete(key).wait().unwrap();
+        }
+        self.content.now.remove(key.as_bytes());
+    }
+
+    fn delete_range(&mut self, low: &str, end: &str) {
+        if let Some(store) = self.store {
+            store.delete_range(low..end).wait().unwrap();
+        }
+        let within = low.as_bytes()..end.as_bytes();
+        let content = &mut self.content.now;
+        content.retain(|key, _| !within.contains(&key.as_slice()));
+    }
+
+    fn append(&mut self, key: &str, operand: &str) {
+        if let Some(store) = self.store {
+            store.merge(key, "append", operand).wait().unwrap();
+        }
+        let value = self.content.now.entry(key.into()).or_default();
+        value.extend_from_slice(operand.as_bytes());
+    }
+
+    fn clone_range(&mut self, from: &str, to: &str) {
+        if let Some(store) = self.store {
+            store.clone_range(from, to).wait().unwrap();
+        }
+        let of = |(key, value): (&Vec<u8>, &Vec<u8>)| {
+            let rest = key.strip_prefix(from.as_bytes())?;
+            Some(([to.as_bytes(), rest].concat(), value.clone()))
+        };
+        let clones: Vec<_> = self.content.now.iter().filter_map(of).collect();
+        self.content.now.extend(clones);
+    }
+
+    fn checkpoint(&mut self) {
+        if let Some(store) = self.store {
+            while store.maintain().wait().unwrap() {}
+            store.checkpoint().wait().unwrap();
         }
     }
-    map.retain(|key, _| !(&b"entry/20"[..]..&b"entry/30"[..]).contains(&key.as_slice()));
-    map.remove(&b"entry/50"[..]);
-    for key in ["entry/60", "new"] {
-        let value = map.entry(key.into()).or_default();
-        value.extend_from_slice(b"+one+two");
+
+    fn save(&mut self, name: &str, beside: &str) {
+        if let Some(store) = self.store {
+            store.snapshots().save_with(name, beside).wait().unwrap();
+        }
+        let saved = (self.content.now.clone(), beside.into());
+        self.content.names.insert(name.into(), saved);
     }
-    map
+
+    fn rename(&mut self, old: &str, new: &str) {
+        if let Some(store) = self.store {
+            store.snapshots().rename(old, new).wait().unwrap();
+        }
+        let saved = self.content.names.remove(old).expect("it was saved");
+        self.content.names.insert(new.into(), saved);
+    }
+
+    fn forget(&mut self, name: &str) {
+        if let Some(store) = self.store {
+            assert!(store.snapshots().delete(name).wait().unwrap());
+        }
+        self.content.names.remove(name);
+    }
+
+    fn restore(&mut self, name: &str, before: &str) {
+        if let Some(store) = self.store {
+            store.snapshots().restore(name, before).wait().unwrap();
+        }
+        let restored = self.content.names[name].0.clone();
+        let was = std::mem::replace(&mut self.content.now, restored);
+        self.content.names.insert(before.into(), (was, Vec::new()));
+    }
+
+    fn branch(&mut self, branch: &str, name: &str) {
+        if let Some(store) = self.store {
+            store.branches().create(branch, name).wait().unwrap();
+        }
+        let content = self.content.names[name].0.clone();
+        self.content.branches.insert(branch.into(), content);
+    }
+
+    fn commit_to(&mut self, branch: &str, puts: &[(&str, Vec<u8>)], deleted: &str) {
+        if let Some(store) = self.store {
+            let branch = store.branches().open(branch).wait().unwrap();
+            let mut transaction = branch.begin().wait().unwrap();
+            for (key, value) in puts {
+                transaction.put(key, value).wait().unwrap();
+            }
+            transaction.delete(deleted).wait().unwrap();
+            transaction.commit().wait().unwrap();
+        }
+        let content = self.content.branches.get_mut(branch).expect("a branch");
+        for (key, value) in puts {
+            content.insert((*key).into(), value.clone());
+        }
+        content.remove(deleted.as_bytes());
+    }
+
+    fn save_branch(&mut self, branch: &str, name: &str) {
+        if let Some(store) = self.store {
+            let branch = store.branches().open(branch).wait().unwrap();
+            branch.save(name).wait().unwrap();
+        }
+        let saved = (self.content.branches[branch].clone(), Vec::new());
+        self.content.names.insert(name.into(), saved);
+    }
+}
+
+/// Versions of all kinds: names that share a flush, and such that do not; one that was renamed, one that is
+/// gone; a line that ended when an older version was restored; branches; clones.
+fn versions(writing: &mut Writing) {
+    writing.put("large/one", bytes(9_000, 13));
+    writing.put("large/two", bytes(700, 17));
+    writing.put("large/three", bytes(40, 19));
+    writing.checkpoint();
+    writing.save("first", "by the caller");
+    writing.clone_range("large/", "clone/");
+    writing.put("clone/two", bytes(1_300, 23));
+    writing.save("second", "");
+    writing.put("between", "two checkpoints");
+    writing.save("third", "with another one");
+    writing.delete_range("entry/80", "entry/85");
+    writing.checkpoint();
+    // A value that is older than a version that has not got it.
+    let under_way = writing.store.map(|store| {
+        let mut transaction = store.begin().wait().unwrap();
+        let written = transaction.put("late", bytes(3_000, 29));
+        written.wait().unwrap();
+        transaction
+    });
+    writing.put("large/one", bytes(4_000, 31));
+    writing.save("doomed", "");
+    writing.checkpoint();
+    if let Some(transaction) = under_way {
+        transaction.commit().wait().unwrap();
+    }
+    let late = bytes(3_000, 29);
+    writing.content.now.insert(b"late".to_vec(), late);
+    writing.save("late", "a value of before");
+    writing.rename("second", "renamed");
+    writing.branch("branch", "first");
+    let puts = [
+        ("large/one", bytes(6_000, 37)),
+        ("only in the branch", b"small".to_vec()),
+    ];
+    writing.commit_to("branch", &puts, "entry/07");
+    writing.save_branch("branch", "of the branch");
+    let puts = [("later in the branch", bytes(2_000, 41))];
+    writing.commit_to("branch", &puts, "large/two");
+    writing.branch("unchanged", "third");
+    writing.forget("doomed");
+    writing.checkpoint();
+    writing.put("given up", bytes(5_000, 43));
+    writing.restore("renamed", "before restoring");
+    writing.put("after restoring", "more");
+    writing.clone_range("clone/", "again/");
+    writing.save("after restoring", "");
+    writing.checkpoint();
+}
+
+/// What the closed store holds; fills it on the way if there is one.
+fn closed(store: Option<&Store>) -> Content {
+    let mut writing = Writing {
+        store,
+        content: Content::default(),
+    };
+    fill(&mut writing);
+    writing.content
+}
+
+fn fill(writing: &mut Writing) {
+    for number in 0..90u32 {
+        let key = format!("entry/{:02}", number * 7 % 90);
+        writing.put(key, bytes(number as usize % 50, 3));
+    }
+    writing.put("", "");
+    writing.put([255; 300], "a long key");
+    writing.put("off-tree", bytes(5_000, 5));
+    writing.put("one block", bytes(512, 7));
+    versions(writing);
+    // These stay in the journals of the tree: a range delete, a delete, a chain of operands.
+    writing.delete_range("entry/20", "entry/30");
+    writing.delete("entry/50");
+    for operand in ["+one", "+two"] {
+        writing.append("entry/60", operand);
+        writing.append("new", operand);
+    }
 }
 
 /// The same for the store that was not closed.
-fn unclosed(store: Option<&Store>) -> Map {
-    let mut map = closed(store);
+fn unclosed(store: Option<&Store>) -> Content {
+    let mut writing = Writing {
+        store,
+        content: Content::default(),
+    };
+    fill(&mut writing);
     if let Some(store) = store {
         store.checkpoint().wait().unwrap();
-        store.put("logged", "in the log").wait().unwrap();
-        store.put("off-tree", bytes(2_000, 11)).wait().unwrap();
+    }
+    writing.put("logged", "in the log");
+    writing.save("logged", "in the log");
+    writing.forget("late");
+    writing.rename("third", "renamed in the log");
+    writing.put("off-tree", bytes(2_000, 11));
+    if let Some(store) = store {
         let mut transaction = store.begin().wait().unwrap();
-        transaction
-            .delete_range("entry/70".."entry/75")
-            .wait()
-            .unwrap();
-        transaction
-            .merge("entry/60", "append", "+three")
-            .wait()
-            .unwrap();
+        let deleted = transaction.delete_range("entry/70".."entry/75");
+        deleted.wait().unwrap();
+        let merged = transaction.merge("entry/60", "append", "+three");
+        merged.wait().unwrap();
         transaction.delete("entry/00").wait().unwrap();
+        transaction.save_snapshot("with a commit", "three").unwrap();
         transaction.commit().wait().unwrap();
     }
-    map.insert(b"logged".to_vec(), b"in the log".to_vec());
-    map.insert(b"off-tree".to_vec(), bytes(2_000, 11));
-    map.retain(|key, _| !(&b"entry/70"[..]..&b"entry/75"[..]).contains(&key.as_slice()));
-    map.entry(b"entry/60".to_vec())
+    let now = &mut writing.content.now;
+    now.retain(|key, _| !(&b"entry/70"[..]..&b"entry/75"[..]).contains(&key.as_slice()));
+    now.entry(b"entry/60".to_vec())
         .or_default()
         .extend_from_slice(b"+three");
-    map.remove(&b"entry/00"[..]);
-    map
+    now.remove(&b"entry/00"[..]);
+    let saved = (now.clone(), b"three".to_vec());
+    writing.content.names.insert("with a commit".into(), saved);
+    writing.content
 }
 
-fn read_all(store: &Store) -> Map {
-    let entries: Map = store
+fn content_of(snapshot: &Snapshot) -> Map {
+    let entries: Map = snapshot
         .iter()
         .map(|entry| entry.map(|(key, value)| (key, value.to_vec())).unwrap())
         .collect();
-    assert_eq!(store.len().wait().unwrap(), entries.len() as u64);
+    assert_eq!(snapshot.len().wait().unwrap(), entries.len() as u64);
     for (key, value) in &entries {
         assert_eq!(
-            store.get(key).wait().unwrap().as_deref(),
+            snapshot.get(key).wait().unwrap().as_deref(),
             Some(value.as_slice())
         );
     }
     entries
+}
+
+/// Everything that a store holds, and that nothing is wrong with it.
+fn read_all(store: &Store) -> Content {
+    let text = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
+    let (snapshots, branches) = (store.snapshots(), store.branches());
+    let names = snapshots.list().map(|info| {
+        let info = info.unwrap();
+        let snapshot = snapshots.open(&info.name).wait().unwrap();
+        (text(&info.name), (content_of(&snapshot), info.bytes))
+    });
+    let names: BTreeMap<_, _> = names.collect();
+    let times = snapshots.by_time(..).map(|info| info.unwrap());
+    let times: Vec<_> = times.map(|info| (info.time, info.name)).collect();
+    assert!(times.is_sorted_by_key(|(time, _)| *time));
+    let mut by_time: Vec<_> = times.iter().map(|(_, name)| text(name)).collect();
+    by_time.sort();
+    assert!(by_time.iter().eq(names.keys()));
+    let listed = branches.list().wait().unwrap().into_iter();
+    let listed = listed.map(|info| {
+        let branch = branches.open(&info.name).wait().unwrap();
+        let snapshot = branch.snapshot().wait().unwrap();
+        (text(&info.name), content_of(&snapshot))
+    });
+    let content = Content {
+        now: content_of(&store.snapshot()),
+        branches: listed.collect(),
+        names,
+    };
+    let summary = sound(store);
+    assert_eq!(summary.snapshots, content.names.len() as u64);
+    content
+}
+
+fn sound(store: &Store) -> Summary {
+    let mut findings = Vec::new();
+    let summary = store.verify(|event| {
+        if let Event::Finding(finding) = event
+            && finding.severity != Severity::Note
+        {
+            findings.push(finding.to_string());
+        }
+        ControlFlow::Continue(())
+    });
+    let summary = summary.wait().unwrap();
+    assert!(findings.is_empty(), "{findings:#?}");
+    summary
 }
 
 /// A copy of a golden file that can be written to.
@@ -136,7 +373,7 @@ fn golden_files_hold_what_was_put_into_them() {
     let options = options().merge_operator(Append);
     for (name, content) in [("closed", closed(None)), ("unclosed", unclosed(None))] {
         let store = options.clone().read_only().open(golden(name)).unwrap();
-        assert_eq!(read_all(&store), content, "{name}");
+        assert_same(&read_all(&store), &content, name);
         drop(store);
         let path = copy_of(name, folder.path());
         let before = std::fs::read(&path).unwrap();
@@ -146,17 +383,64 @@ fn golden_files_hold_what_was_put_into_them() {
             "{name} was changed"
         );
         let store = options.open(&path).unwrap();
-        assert_eq!(read_all(&store), content, "{name}");
-        store.put("added", "now").wait().unwrap();
-        store.delete("off-tree").wait().unwrap();
-        while store.maintain().wait().unwrap() {}
+        assert_same(&read_all(&store), &content, name);
+        let mut writing = Writing {
+            store: Some(&store),
+            content,
+        };
+        go_on(&mut writing);
+        let content = writing.content;
         store.close().wait().unwrap();
-        let mut content = content;
-        content.insert(b"added".to_vec(), b"now".to_vec());
-        content.remove(&b"off-tree"[..]);
         let store = options.open(&path).unwrap();
-        assert_eq!(read_all(&store), content, "{name}");
+        assert_same(&read_all(&store), &content, name);
+        give_back(&store);
+        let now = Content {
+            now: content.now,
+            ..Content::default()
+        };
+        assert_same(&read_all(&store), &now, name);
     }
+}
+
+/// Goes on with everything that a golden file has.
+fn go_on(writing: &mut Writing) {
+    writing.put("added", "now");
+    writing.delete("off-tree");
+    writing.delete_range("clone/", "clone0");
+    writing.save("added", "now");
+    let puts = [("large/one", bytes(4_500, 47))];
+    writing.commit_to("branch", &puts, "large/three");
+    writing.commit_to("unchanged", &puts, "between");
+    writing.checkpoint();
+    writing.forget("first");
+    writing.restore("before restoring", "restored again");
+    writing.rename("of the branch", "as it was");
+    writing.checkpoint();
+}
+
+/// Deletes all names and branches: nothing is left of what only they had.
+fn give_back(store: &Store) {
+    store.snapshots().delete_range(..).wait().unwrap();
+    for branch in store.branches().list().wait().unwrap() {
+        assert!(store.branches().delete(branch.name).wait().unwrap());
+    }
+    for _ in 0..12 {
+        store.checkpoint().wait().unwrap();
+        while store.maintain().wait().unwrap() {}
+    }
+    store.compact().wait().unwrap();
+    let summary = sound(store);
+    assert_eq!((summary.kept_versions, summary.kept.pages()), (0, 0));
+}
+
+fn assert_same(found: &Content, expected: &Content, file: &str) {
+    assert!(found.now == expected.now, "{file}: its newest version");
+    let names = |content: &Content| content.names.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(found), names(expected), "{file}");
+    for (name, saved) in &expected.names {
+        assert!(found.names[name] == *saved, "{file}: snapshot {name}");
+    }
+    assert!(found.branches == expected.branches, "{file}: branches");
 }
 
 #[test]
