@@ -47,7 +47,7 @@ impl Inner {
         sectors: u32,
         owner: Owner,
         urgency: Urgency,
-        loads: usize,
+        (loads, anywhere): (usize, bool),
     ) -> Attempt {
         if self.fits_closely && !self.segments.unfit.contains(&sectors) {
             match self.search_fitting(sectors, owner) {
@@ -56,6 +56,9 @@ impl Inner {
             };
         }
         let mut attempt = self.search(sectors, owner, loads, true);
+        if !anywhere && matches!(attempt, Attempt::Full) {
+            return attempt;
+        }
         if matches!(attempt, Attempt::Full) && self.avoided_from.is_some() {
             attempt = self.search(sectors, owner, loads, false);
         }

@@ -173,11 +173,29 @@ impl Space {
     /// a segment. Errors: `StorageFull`; what the loader says; `Corrupt` if a loaded map is damaged;
     /// `InvalidArgument` for nothing or for more than a segment.
     pub(crate) fn allocate(&self, bytes: u32, owner: Owner, urgency: Urgency) -> Result<Extent> {
+        self.allocate_in(bytes, owner, urgency, true)
+    }
+
+    /// The same for a tree, but not in what is to be [avoided](Self::avoid), nor in the reserve.
+    pub(crate) fn allocate_before_end(&self, bytes: u32) -> Result<Extent> {
+        self.allocate_in(bytes, Owner::Tree, Urgency::Ordinary, false)
+    }
+
+    fn allocate_in(
+        &self,
+        bytes: u32,
+        owner: Owner,
+        urgency: Urgency,
+        anywhere: bool,
+    ) -> Result<Extent> {
         let sectors = self.geometry.sectors_for(bytes)?;
         let mut loads = 0;
         loop {
             use super::allocate::Attempt;
-            let number = match self.lock().allocate(sectors, owner, urgency, loads) {
+            let number = match self
+                .lock()
+                .allocate(sectors, owner, urgency, (loads, anywhere))
+            {
                 Attempt::Done(range) => {
                     return Ok(Extent::new(self.geometry.address(range), bytes));
                 }
@@ -398,10 +416,9 @@ impl Space {
         self.lock().fits_closely = closely;
     }
 
-    /// Whether a place is being emptied.
-    pub(crate) fn avoids(&self, address: Address) -> bool {
-        let from = self.lock().avoided_from;
-        from.is_some_and(|from| from <= address)
+    /// Whether the store is being compacted.
+    pub(crate) fn is_fitting_closely(&self) -> bool {
+        self.lock().fits_closely
     }
 
     /// Whole segments that hold nothing, to be given back to the disk. Nothing is allocated in them

@@ -43,3 +43,4 @@ pub(crate) use face::{Loader, Statistics};
 pub(crate) use face::{Owner, Space, Urgency};
 pub(crate) use recycle::{Dropped, Expansion, NO_LINE, PendingItem};
 pub(crate) use segments::SUMMARY_SEGMENTS;
+pub(crate) use vacant::Hopes;

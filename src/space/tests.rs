@@ -201,8 +201,10 @@ fn the_part_that_is_being_emptied_is_avoided_while_there_is_other_room() {
     space.abandon(first).unwrap();
     space.set_current(Birth(1));
     space.avoid(Some(Address::new(0, 32 << 10)));
-    assert!(space.avoids(Address::new(0, 32 << 10)) && !space.avoids(first.address));
     assert_eq!(allocate().unwrap(), first);
+    let before_end = space.allocate_before_end(16 << 10);
+    let before_end = before_end.map_err(|error| error.kind());
+    assert_eq!(before_end, Err(ErrorKind::StorageFull));
     assert_eq!(
         allocate().unwrap().address,
         Address::new(1, 0),
@@ -211,27 +213,30 @@ fn the_part_that_is_being_emptied_is_avoided_while_there_is_other_room() {
     space.avoid(Some(Address::new(1, 0)));
     assert_eq!(allocate().unwrap().address, Address::new(1, 16 << 10));
     space.avoid(None);
-    assert!(!space.avoids(Address::new(1, 0)));
+    space.allocate_before_end(16 << 10).unwrap();
 }
 
 #[test]
 fn the_end_is_chosen_so_that_what_lies_behind_finds_room() {
     let space = Space::new(&properties());
-    assert_eq!(space.end_for_all(15).unwrap(), None);
+    let hopes = Hopes::new(15, 0);
+    assert_eq!(space.end_for_all(hopes).unwrap(), None);
     let allocate = |owner| space.allocate(16 << 10, owner, Urgency::Ordinary);
     let extents: Vec<_> = (0..16).map(|_| allocate(Owner::Tree).unwrap()).collect();
     allocate(Owner::Log).unwrap();
-    let end = space.end_for_all(15).unwrap();
+    let end = space.end_for_all(hopes).unwrap();
     assert_eq!(end, Some(Address::new(4, 0)), "all is full but for the log");
     for extent in &extents[..12] {
         space.abandon(*extent).unwrap();
     }
     space.set_current(Birth(1));
-    let end = space.end_for_all(15).unwrap().unwrap();
+    let end = space.end_for_all(hopes).unwrap().unwrap();
     assert!(
         end > Address::new(1, 0) && end < Address::new(2, 0),
         "{end}"
     );
+    let later = space.end_for_all(Hopes::new(15, 4)).unwrap().unwrap();
+    assert!(later > end && later < Address::new(4, 0), "{later}");
     assert!(space.is_used_from(end).unwrap());
     assert!(!space.is_used_from(Address::new(5, 0)).unwrap());
     let behind = space.place_behind(Address::new(1, 60 << 10), 8 << 10);

@@ -10,13 +10,43 @@ use crate::format::{Address, Extent};
 /// How precisely the end of the store is chosen, in sectors.
 const END_STEP: u32 = 16;
 
-/// How much of a run of free sectors pages will fill. Of short runs, so many sixteenths.
-fn fillable(run: u32, short: u32) -> u64 {
-    u64::from(match run {
-        0..24 => 0,
-        24..512 => run / 16 * short,
-        _ => run - run / 64,
-    })
+/// The longest page, and the shortest part that large values are cut into, in sectors: about what finds
+/// no room in a shorter run.
+const PAGE_SECTORS: u32 = 24;
+const BLOCK_SECTORS: u32 = 64;
+/// Runs of so many sectors are filled for sure, but for what is less than a block.
+const LONG_SECTORS: u32 = 512;
+/// For pages above those that move, and the indexes of values.
+const UNFORESEEN: u32 = 64;
+
+/// What is expected of the room before the end of a store that is chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hopes {
+    /// So many sixteenths of short runs of free sectors will be filled.
+    short: u32,
+    /// What moves takes so many sixty-fourths more than it has.
+    more: u32,
+}
+
+impl Hopes {
+    pub(crate) const fn new(short: u32, more: u32) -> Self {
+        Self { short, more }
+    }
+
+    /// How much of a run of free sectors will be filled.
+    fn fillable(self, run: u32) -> u64 {
+        let short = |run: u32| run / 16 * self.short;
+        u64::from(match run {
+            0..PAGE_SECTORS => 0,
+            PAGE_SECTORS..LONG_SECTORS => short(run),
+            _ => run - run % BLOCK_SECTORS - run / UNFORESEEN + short(run % BLOCK_SECTORS),
+        })
+    }
+
+    /// The room that so many sectors need that move.
+    fn needed(self, sectors: u64) -> u64 {
+        sectors + sectors * u64::from(self.more) / 64 + u64::from(self.more * BLOCK_SECTORS)
+    }
 }
 
 /// What a part of the store holds, in sectors.
@@ -27,14 +57,14 @@ struct Filling {
 }
 
 impl Filling {
-    fn of(map: &Map, end: u32, short: u32) -> Self {
+    fn of(map: &Map, end: u32, hopes: Hopes) -> Self {
         let mut filling = Self::default();
         let mut at = 0;
         while at < end {
             let zero = map.used.next_zero(at, end);
             filling.used += u64::from(zero - at);
             at = map.used.next_one(zero, end);
-            filling.fillable += fillable(at - zero, short);
+            filling.fillable += hopes.fillable(at - zero);
         }
         filling
     }
@@ -42,9 +72,8 @@ impl Filling {
 
 impl Space {
     /// The place nearest to the beginning that has room enough before it for all that lies behind
-    /// it, other than the log and the reserve; none if nothing does. Of short runs of free sectors
-    /// `short` sixteenths count. Loads all maps, one by one.
-    pub(crate) fn end_for_all(&self, short: u32) -> Result<Option<Address>> {
+    /// it, other than the log and the reserve; none if nothing does. Loads all maps, one by one.
+    pub(crate) fn end_for_all(&self, hopes: Hopes) -> Result<Option<Address>> {
         let count = self.lock().segments.count();
         let mut fillings = Vec::new();
         for segment in 0..count {
@@ -52,10 +81,10 @@ impl Space {
             let state = inner.segments.get(segment).map(|segment| &segment.state);
             let limit = self.geometry.limit(segment);
             fillings.push(match state {
-                Some(State::Loaded(map)) => Filling::of(map, limit, short),
+                Some(State::Loaded(map)) => Filling::of(map, limit, hopes),
                 _ => Filling {
                     used: 0,
-                    fillable: fillable(limit, short),
+                    fillable: hopes.fillable(limit),
                 },
             });
         }
@@ -68,7 +97,7 @@ impl Space {
         let mut room = 0;
         for segment in 0..count {
             let filling = fillings[segment as usize];
-            if above - movable(segment) > room + filling.fillable {
+            if hopes.needed(above - movable(segment)) > room + filling.fillable {
                 above -= movable(segment);
                 room += filling.fillable;
                 continue;
@@ -76,12 +105,13 @@ impl Space {
             let inner = self.loaded(segment)?;
             let state = inner.segments.get(segment).map(|segment| &segment.state);
             let Some(State::Loaded(map)) = state else {
-                let sectors = above.min(self.geometry.limit(segment).into()) as u32;
+                let limit = self.geometry.limit(segment);
+                let sectors = hopes.needed(above).min(limit.into()) as u32;
                 return Ok((above > 0).then(|| self.place(segment, sectors)));
             };
             let suffices = |end| {
-                let here = Filling::of(map, end, short);
-                above.saturating_sub(here.used) <= room + here.fillable
+                let here = Filling::of(map, end, hopes);
+                hopes.needed(above.saturating_sub(here.used)) <= room + here.fillable
             };
             let (mut short, mut end) = (0, self.geometry.limit(segment));
             while end - short > END_STEP {

@@ -351,9 +351,9 @@ impl Core {
             return Ok(());
         }
         for chunk in log.writer.release_before(&needed) {
-            let avoided = self.pages.space.avoids(chunk.address);
+            let compacting = self.pages.space.is_fitting_closely();
             let usual = chunk.length == self.pages.settings.log_chunk_bytes;
-            if usual && !avoided && log.writer.spare_bytes() < spare_bytes_max {
+            if usual && !compacting && log.writer.spare_bytes() < spare_bytes_max {
                 log.writer.add_chunk(chunk, super::random::number());
             } else {
                 self.pages.space.abandon(chunk)?;

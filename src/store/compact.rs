@@ -2,7 +2,9 @@
 //!
 //! Everything pending is pushed down first, so that nothing is stored twice, and leaves that are not
 //! full are packed anew. Then what lies behind the place where the store could end is moved before it,
-//! into what is free there, and the log and the reserve go on right there. All of that is ordinary
+//! into what is free there, and the log and the reserve go on right there. Of large values only the extents
+//! that lie behind move, cut into shorter ones where no run of free sectors is long enough: a store of few
+//! values of many mebibytes could not end anywhere else before its largest one. All of that is ordinary
 //! copying in bounded steps, between which commits and flushes go on. After a checkpoint no root needs
 //! the old places, and whole segments, and runs of free sectors in the others, are given back. What
 //! snapshots still reach stays where it is, and so does what values share with clones of them.
@@ -25,7 +27,7 @@ use crate::disk::{Release, block_on};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Birth};
 use crate::log::writer::NeedChunk;
-use crate::space::Urgency;
+use crate::space::{Hopes, Urgency};
 use crate::trace::{self, Began};
 use crate::tree::operation::Batch;
 use crate::tree::pages::Pages;
@@ -40,9 +42,15 @@ const SETTLE_PAGES: usize = 2048;
 const STEP_SHARE: usize = 8;
 /// Fewer pages at a time would make the nodes above them anew for little.
 const STEP_PAGES_MIN: usize = 32;
-/// An end is chosen and what lies behind it moved, at most so often: each time fewer sixteenths of the
-/// room in short runs of free sectors are expected to be filled.
-const ROUNDS: [u32; 4] = [14, 10, 5, 0];
+/// An end is chosen and what lies behind it moved, at most so often: each time less is expected of the
+/// room before it, so that what found none, large values above all, finds some the next time.
+const ROUNDS: [Hopes; 5] = [
+    Hopes::new(14, 0),
+    Hopes::new(10, 1),
+    Hopes::new(5, 4),
+    Hopes::new(0, 8),
+    Hopes::new(0, 16),
+];
 /// The smallest run of free sectors that is given back.
 const VACANT_BYTES: u32 = 64 << 10;
 /// The chunk in which the log goes on: this share of the store, and so many bytes at least.
@@ -118,9 +126,12 @@ impl Core {
             .await?;
         self.exclusively(|core, mut state| async move { core.settle_space(&mut state).await })
             .await?;
-        for short in ROUNDS {
+        // The chunks that the log leaves are room for what moves.
+        let log_bytes = self.compact_log_bytes();
+        self.move_log_and_reserve(log_bytes).await?;
+        for hopes in ROUNDS {
             if !self
-                .shorten(&compacting, short, &mut report, &mut progress)
+                .shorten(&compacting, hopes, &mut report, &mut progress)
                 .await?
             {
                 break;
@@ -141,12 +152,12 @@ impl Core {
     async fn shorten(
         self: &Arc<Self>,
         compacting: &Compacting,
-        short: u32,
+        hopes: Hopes,
         report: &mut Compaction,
         progress: &mut impl FnMut(&Compaction) -> ControlFlow<()>,
     ) -> Result<bool> {
         let space = &self.pages.space;
-        let Some(end) = space.end_for_all(short)? else {
+        let Some(end) = space.end_for_all(hopes)? else {
             return Ok(false);
         };
         let log_bytes = self.compact_log_bytes();
@@ -170,14 +181,19 @@ impl Core {
         self.exclusively(|core, mut state| async move { core.settle_space(&mut state).await })
             .await?;
         compacting.avoid(whole_end);
+        self.move_log_and_reserve(log_bytes).await?;
+        Ok(true)
+    }
+
+    /// Lets the log go on, in a chunk of so many bytes, and the reserve be where there is room now.
+    async fn move_log_and_reserve(self: &Arc<Self>, log_bytes: u32) -> Result<()> {
         let inside = self.gate.enter(Pass::Shared).await;
         self.exclusively(|core, mut state| async move {
             core.pages.space.set_reserve(0);
             core.move_log(inside, log_bytes).await?;
             core.settle_space(&mut state).await
         })
-        .await?;
-        Ok(true)
+        .await
     }
 
     /// How long the chunk is in which the log of a compacted store goes on.

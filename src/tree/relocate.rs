@@ -18,16 +18,14 @@ use std::ops::Range;
 use super::expand::{PassingPage, values_in_leaf, values_in_slice};
 use super::flush::{Flush, Outcome};
 use super::interior::{HAS_OFF_TREE, Interior, NodeParts};
+use super::lineage::LostValue;
 use super::page::{Kind, Page};
 use super::pages::{Expect, Pages, level_of};
 use crate::disk::block_on;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Address, Birth, Extent, PagePointer};
-use crate::space::{Owner, Urgency};
+use crate::space::Urgency;
 use crate::value::{DiskPages, OffTree, ValueReader, ValueWriter, expand};
-
-/// How much of a value is in memory at once.
-const COPY_BYTES: usize = 1 << 20;
 
 /// How many bytes of a value count as much as a page.
 const PAGE_WORTH_BYTES: u64 = 16 << 10;
@@ -63,6 +61,8 @@ pub(crate) struct Relocation {
     /// Versions that are kept have what was born in this generation or before: a copy would only be
     /// there in addition.
     kept_through: Birth,
+    /// There was no room for so many bytes of a value: none is tried of which as many have to move.
+    full_for: u64,
 }
 
 /// Values that are not moved.
@@ -87,6 +87,17 @@ enum Task {
     Pack,
 }
 
+impl Task {
+    fn concerns(self, address: Address) -> bool {
+        matches!(self, Self::Empty(from) if from <= address)
+    }
+}
+
+/// Whether an extent of a value stays where it is.
+fn stays(task: Task, kept_through: Birth, extent: Extent, birth: Birth) -> bool {
+    !task.concerns(extent.address) || birth <= kept_through
+}
+
 impl Relocation {
     /// Moves what lies at or behind a place.
     pub(crate) fn emptying(from: Address) -> Self {
@@ -104,6 +115,7 @@ impl Relocation {
             from: Some(Vec::new()),
             progress: Progress::default(),
             kept_through: Birth(0),
+            full_for: u64::MAX,
         }
     }
 
@@ -155,12 +167,14 @@ impl Relocation {
             costs: 0,
             got_further: false,
             progress: self.progress,
+            full_for: self.full_for,
             resume: None,
         };
         let visited = walk.visit(root, Expect::Root, &[]);
-        let (progress, resume) = (walk.progress, walk.resume);
+        let (progress, resume, full_for) = (walk.progress, walk.resume, walk.full_for);
         let outcome = walk.flush.conclude(visited)?;
         self.progress = progress;
+        self.full_for = full_for;
         self.from = resume;
         Ok((outcome.root != *root).then_some(outcome))
     }
@@ -179,13 +193,14 @@ struct Walk<'r, 'e> {
     /// A leaf was passed, or something was moved: the next step will not find it again.
     got_further: bool,
     progress: Progress,
+    full_for: u64,
     /// The step is over, and the next one begins here.
     resume: Option<Vec<u8>>,
 }
 
 impl Walk<'_, '_> {
     fn is_inside(&self, address: Address) -> bool {
-        matches!(self.task, Task::Empty(from) if from <= address)
+        self.task.concerns(address)
     }
 
     /// Whether the step ends before something in a node with this lower bound.
@@ -388,7 +403,6 @@ impl Walk<'_, '_> {
             }
             let payload = &bytes[place.clone()];
             if let Some(copy) = self.move_value(payload)? {
-                self.flush.drop_value(payload);
                 moved.push((place, copy));
             }
         }
@@ -444,77 +458,88 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
-    /// Copies a value of which some extent lies behind the place: the payload of the copy.
+    /// Makes a value again that has extents behind the place, with these elsewhere: the payload of what
+    /// takes its place. What lies before stays, so that no more room is needed than what moves takes.
     fn move_value(&mut self, payload: &[u8]) -> Result<Option<Vec<u8>>> {
         let value = OffTree::from_payload(payload)?;
-        if (self.spared.stays)(&value)
-            || !self.has_extent_inside(&value)?
-            || (self.spared.is_cloned)(&value)?
-        {
+        if (self.spared.stays)(&value) {
+            return Ok(None);
+        }
+        let bytes = self.bytes_inside(&value)?;
+        if bytes == 0 || bytes >= self.full_for || (self.spared.is_cloned)(&value)? {
             return Ok(None);
         }
         let pages = self.flush.pages;
-        let (birth, urgency) = (self.flush.birth, self.flush.urgency);
+        let birth = self.flush.birth;
         let shape = pages.value_shape_of(&value)?;
         let reader = ValueReader::new(pages.disk.clone(), pages.store, payload)?;
-        let allocate = |bytes| pages.space.allocate(bytes, Owner::Tree, urgency);
+        // Where no run is long enough, several shorter ones take an extent.
+        let allocate = |bytes| pages.space.allocate_before_end(bytes);
         let mut writer = ValueWriter::new(pages.disk.clone(), pages.store, birth, shape, allocate);
+        let (task, kept_through) = (self.task, self.kept_through);
         let written = block_on(async {
-            while writer.length() < value.length {
-                let part = reader.read(writer.length(), COPY_BYTES).await?;
-                if part.is_empty() {
-                    return Err(Error::corrupt_at(
-                        value.root.extent,
-                        "an off-tree value ends before its end",
-                    ));
-                }
-                writer.write_bytes(part.into()).await?;
-            }
-            writer.finish().await
+            let shares = writer
+                .move_parts(&reader, |extent, birth| {
+                    stays(task, kept_through, extent, birth)
+                })
+                .await?;
+            Ok::<_, Error>((writer.finish().await?, shares))
         });
-        let written = match written {
+        let (written, shares) = match written {
             Ok(written) => written,
             Err(error) => {
-                self.flush.values.extend(writer.abandon().idle);
-                // What cannot be read here stays where it is.
+                for extent in writer.abandon().idle {
+                    pages.space.abandon(extent)?;
+                }
+                // What cannot be read here stays where it is, and so does what there is no room for.
                 return match error.kind() {
                     ErrorKind::CodecMissing => Ok(None),
+                    ErrorKind::StorageFull => {
+                        self.full_for = bytes;
+                        Ok(None)
+                    }
                     _ => Err(error),
                 };
             }
         };
         // First of all they are the flush's, which abandons them if this step fails.
         self.flush.values.extend(&written.extents);
-        for extent in &written.extents {
-            self.check_place(*extent)?;
+        let heir = shares.then_some(written.value);
+        if let Some(lost) = LostValue::of(payload, heir) {
+            self.flush.drop_lost(lost);
         }
-        self.costs += written.value.disk_bytes.div_ceil(PAGE_WORTH_BYTES);
-        self.progress.bytes_moved += written.value.disk_bytes;
+        let lengths = written.extents.iter().map(|it| u64::from(it.length));
+        let moved: u64 = lengths.sum();
+        self.costs += moved.div_ceil(PAGE_WORTH_BYTES);
+        self.progress.bytes_moved += moved;
         self.got_further = true;
         Ok(Some(written.value.to_payload().to_vec()))
     }
 
-    /// Reads the index of a value as far as it takes to find an extent behind the place.
-    fn has_extent_inside(&mut self, value: &OffTree) -> Result<bool> {
+    /// How many bytes of a value are to be moved. Reads its index.
+    fn bytes_inside(&mut self, value: &OffTree) -> Result<u64> {
         let pages = self.flush.pages;
         let source = DiskPages::new(pages.disk.clone(), pages.store);
-        let mut parts = vec![*value];
+        let (task, kept_through) = (self.task, self.kept_through);
+        let (mut parts, mut bytes) = (vec![*value], 0);
         while let Some(part) = parts.pop() {
-            if part.length > 0 && self.is_inside(part.root.extent.address) {
-                return Ok(true);
+            let root = part.root;
+            if part.length > 0 && !stays(task, kept_through, root.extent, root.birth) {
+                bytes += u64::from(root.extent.length);
             }
             if part.depth == 0 {
                 continue;
             }
             self.costs += 1;
             let children = block_on(expand(&part, &source))?;
-            let mut extents = children.extents.iter();
-            if extents.any(|(extent, _)| self.is_inside(extent.address)) {
-                return Ok(true);
+            for (extent, birth) in children.extents {
+                if !stays(task, kept_through, extent, birth) {
+                    bytes += u64::from(extent.length);
+                }
             }
             parts.extend(children.values);
         }
-        Ok(false)
+        Ok(bytes)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::format::{SequenceNumber, Settings, StoreId};
 use crate::snapshot::{
     Cursor, Direction, Layered, Lookup, Start, Stop, Version, count, load_value, lookup,
 };
-use crate::space::{Dropped, Space};
+use crate::space::{Dropped, Owner, Space};
 use crate::tree::expand::free_some;
 use crate::tree::frozen_batch;
 use crate::tree::journal::Journal;
@@ -447,6 +447,8 @@ impl Fixture {
             }
         }
         self.pages.space.avoid(None);
+        // Then values were left where they were.
+        was_full |= relocation.full_for < u64::MAX;
         let left = reachable(&self.pages, &self.root);
         // What changes made meanwhile may have found no other room.
         let left = left

@@ -6,6 +6,8 @@
 //! written are made anew, so that the root of what comes out is a page of its own.
 //! [`ValueWriter::splice`] puts the two together; what cannot be shared it copies.
 //!
+//! [`ValueWriter::move_parts`] leaves all of a value as it is, but elsewhere in part.
+//!
 //! [`ValueWriter::take_anew`] makes a value that has all data of another one and nothing else of it:
 //! its index is its own, and names the extents with its own birth.
 
@@ -235,6 +237,51 @@ impl<A: Allocate> ValueWriter<A> {
         self.save(saved).await?;
         self.usable = true;
         Ok(())
+    }
+
+    /// Makes a value again: takes over the extents that stay and copies the others, or where that cannot
+    /// be, all of it. Says whether it shares extents with what it was. Its index is made anew. Memory:
+    /// a mebibyte besides the writer's own.
+    pub(crate) async fn move_parts<P: PageSource>(
+        &mut self,
+        reader: &ValueReader<P>,
+        stays: impl Fn(Extent, Birth) -> bool + Send,
+    ) -> Result<bool> {
+        let value = *reader.value();
+        let block_bytes = u64::from(value.block_bytes);
+        if self.check_shareable(&value).is_err() || value.length <= block_bytes {
+            self.copy(reader, 0, value.length).await?;
+            return Ok(false);
+        }
+        let mut shares = false;
+        let mut parts = vec![(value, 0)];
+        while let Some((part, begins)) = parts.pop() {
+            let page = reader.pages().load(part.root, part.depth).await?;
+            let index = IndexPage::new(page.as_ref(), &part)?;
+            for entry in (0..index.entries()).rev().filter(|_| part.depth > 1) {
+                let (below, child) = index.child(entry)?;
+                parts.push((child, begins + below));
+            }
+            for entry in (0..index.entries()).filter(|_| part.depth == 1) {
+                let data = index.data(entry)?;
+                let bytes = part.bytes_of(data.first, data.blocks);
+                if !stays(data.extent, data.birth) {
+                    let from = (begins + data.first) * block_bytes;
+                    self.copy(reader, from, from + bytes).await?;
+                    continue;
+                }
+                self.begin(bytes as usize)?;
+                let mut saved = Vec::new();
+                let rest: Bytes = std::mem::take(&mut self.buffer).freeze();
+                self.place(rest, &mut saved)?;
+                let end = data.first + data.blocks;
+                self.take_blocks(&index, &data, data.first, end, &mut saved)?;
+                self.save(saved).await?;
+                self.usable = true;
+                shares = true;
+            }
+        }
+        Ok(shares)
     }
 
     /// Makes all of a value out of another one's data, of which nothing is read: the extents that the
@@ -561,6 +608,35 @@ mod tests {
                     break;
                 }
                 versions.push(written.value);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_moves_in_part_shares_what_stays() {
+        for seed in 0..40 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let fan_out = random.u32(2..6);
+            let disk = TestDisk::new();
+            let content = content(seed, random.usize(1..60_000));
+            let value = disk.write(fan_out, &content).value;
+            let place = random.u32(..60_000);
+            let stays = |extent: Extent, _| extent.address.offset() < place;
+            let mut writer = disk.writer_born(fan_out, Birth(77));
+            let (shares, moved) = block_on(async {
+                let shares = writer.move_parts(&disk.reader(value), stays).await?;
+                Ok::<_, Error>((shares, writer.finish().await?))
+            })
+            .unwrap();
+            let reader = disk.reader(moved.value);
+            assert!(block_on(reader.read_all(usize::MAX)).unwrap() == content);
+            block_on(reader.verify(|_, _| Ok(()))).unwrap();
+            let (old, all) = (all_sectors(&disk, &value), all_sectors(&disk, &moved.value));
+            assert_eq!(shares, !all.is_disjoint(&old), "seed {seed}");
+            let made: BTreeSet<_> = moved.extents.iter().copied().flat_map(sectors).collect();
+            assert_eq!(&all - &old, made, "seed {seed}");
+            if shares {
+                assert_eq!(unshared(&disk, &value, &[moved.value]), &old - &all);
             }
         }
     }
