@@ -4,13 +4,20 @@
 //! Checksums are mended before what they guard is read: they would keep a fuzzer out, but not
 //! somebody hostile. Nothing may panic; what is accepted must be usable.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
 use crate::disk::{Disk, DiskModel, MemoryDisk, Page as SavedPage, block_on};
+use crate::error::Result;
 use crate::format::record::{Record, USER_TREE};
 use crate::format::{
-    Address, Birth, Extent, LogPosition, PagePointer, SequenceNumber, StoreId, page_checksum,
+    Address, Birth, Extent, LogPosition, PagePointer, SequenceNumber, Settings, StoreId,
+    page_checksum,
 };
 use crate::log::replay::Replay;
 use crate::snapshot::names::{NameKey, Named, check_record};
+use crate::space::kept;
+use crate::store::{Durability, Maintenance, Options, Snapshot, Store};
 use crate::tree::interior::Interior;
 use crate::tree::journal::Journal;
 use crate::tree::page::Page;
@@ -104,6 +111,201 @@ pub fn name(bytes: &[u8]) {
     if let Ok((record, _)) = Record::read(rest) {
         let _ = check_record(&record);
     }
+    let _ = kept::parse(key, value);
+}
+
+/// How many things are done at most to the system tree of a store.
+const CHANGES_MAX: usize = 16;
+/// Kinds of entries of the system tree: names, and what is kept for them.
+const KINDS: std::ops::Range<u8> = 16..31;
+/// How much is read at most of a tree that may name one page from many places.
+const READ_MAX: usize = 100;
+
+/// Takes bytes for what somebody did to the system tree of a store with names, branches, restored
+/// versions and clones, whose pages all verify: whatever is done with the store then is an error, or done.
+pub fn catalogue(bytes: &[u8]) {
+    let disk = MemoryDisk::new().with_segment_bytes(256 << 10);
+    let options = Options::new()
+        .settings(Settings::tiny())
+        .maintenance(Maintenance::Caller)
+        .durability(Durability::Buffered)
+        .journal_bytes(512)
+        .reserve_bytes(0)
+        .cache_bytes(1 << 20);
+    let store = options.open_disk(disk.clone()).expect("an empty disk");
+    keep_versions(&store).expect("a store in memory");
+    let entries = store.system_entries().expect("a sound store");
+    let changed = store.change_system(changes(bytes, &entries));
+    drop(store);
+    if changed.is_err() {
+        return;
+    }
+    for options in [options.clone().read_only(), options] {
+        if let Ok(store) = options.open_disk(disk.clone()) {
+            use_versions(&store);
+        }
+    }
+}
+
+/// Versions of all kinds.
+fn keep_versions(store: &Store) -> Result<()> {
+    let (snapshots, branches) = (store.snapshots(), store.branches());
+    for number in 0..6u8 {
+        store.put([number], vec![number; 900]).wait()?;
+        store.put([number, 1], [number; 30]).wait()?;
+    }
+    store.put("large", [9; 5_000]).wait()?;
+    snapshots.save_with("first", "beside").wait()?;
+    let mut transaction = store.begin().wait()?;
+    transaction.put("late", [8; 700]).wait()?;
+    store.clone_range("large", "clone").wait()?;
+    snapshots.save("second").wait()?;
+    store.put([2], [7; 800]).wait()?;
+    snapshots.save("third").wait()?;
+    store.checkpoint().wait()?;
+    transaction.commit().wait()?;
+    snapshots.save("fourth").wait()?;
+    let branch = branches.create("branch", "second").wait()?;
+    let mut transaction = branch.begin().wait()?;
+    transaction.put([3], [6; 1_000]).wait()?;
+    transaction.delete("large").wait()?;
+    transaction.commit().wait()?;
+    branch.save("of the branch").wait()?;
+    branches.create("other", "of the branch").wait()?;
+    snapshots.restore("first", "before").wait()?;
+    store.delete_range(..[2]).wait()?;
+    snapshots.delete("second").wait()?;
+    for _ in 0..3 {
+        store.put("again", [1; 100]).wait()?;
+        store.checkpoint().wait()?;
+        while store.maintain().wait()? {}
+    }
+    Ok(())
+}
+
+/// What bytes do to some entries.
+fn changes(bytes: &[u8], entries: &[(Vec<u8>, Vec<u8>)]) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+    let mut bytes = bytes.iter().copied();
+    let mut changes = BTreeMap::new();
+    while let Some(what) = bytes.next()
+        && changes.len() < CHANGES_MAX
+    {
+        let mut next = || usize::from(bytes.next().unwrap_or(0));
+        let (mut key, mut value) = entries[(next() | next() << 8) % entries.len()].clone();
+        match what % 5 {
+            0 => drop(changes.insert(key, None)),
+            1 => {
+                let at = next() % value.len().max(1);
+                if let Some(byte) = value.get_mut(at) {
+                    *byte ^= next() as u8;
+                }
+                changes.insert(key, Some(value));
+            }
+            2 => {
+                let at = next();
+                if let Some(place) = value.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+                    *place = number(next()).to_le_bytes();
+                }
+                changes.insert(key, Some(value));
+            }
+            3 => {
+                let at = next() % key.len().max(1);
+                if let Some(byte) = key.get_mut(at) {
+                    *byte ^= next() as u8;
+                }
+                changes.insert(key, Some(value));
+            }
+            _ => {
+                // The first piece of something with numbers in its key.
+                let kind = KINDS.start + next() as u8 % (KINDS.end - KINDS.start);
+                let mut key = vec![kind];
+                for _ in 0..next() % 4 {
+                    key.extend_from_slice(&number(next()).to_be_bytes());
+                }
+                key.extend_from_slice(&[0; 4]);
+                let length = next() % 65;
+                let value = (0..length).map(|_| next() as u8).collect();
+                changes.insert(key, Some(value));
+            }
+        }
+    }
+    changes
+}
+
+/// Small ones, and those at the end.
+fn number(from: usize) -> u64 {
+    match from {
+        0..128 => from as u64,
+        _ => u64::MAX - (255 - from as u64),
+    }
+}
+
+/// Does whatever can be done with versions that are kept.
+fn use_versions(store: &Store) {
+    let verify = || {
+        let _ = store.verify(|_| ControlFlow::Continue(())).wait();
+    };
+    verify();
+    let (snapshots, branches) = (store.snapshots(), store.branches());
+    let some = |snapshot: &Snapshot| {
+        let entries = snapshot.iter().take(READ_MAX);
+        let _ = entries.take_while(Result::is_ok).count();
+    };
+    let mut names: Vec<Vec<u8>> = Vec::new();
+    for list in [snapshots.list(), snapshots.by_time(..)] {
+        let infos = list.take(READ_MAX).map_while(Result::ok);
+        names.extend(infos.map(|info| info.name));
+    }
+    let mut opened = Vec::new();
+    for name in &names {
+        let _ = snapshots.sizes(name).wait();
+        opened.extend(snapshots.open(name).wait());
+    }
+    let listed = branches.list().wait().unwrap_or_default();
+    for info in &listed {
+        if let Ok(branch) = branches.open(&info.name).wait() {
+            opened.extend(branch.snapshot().wait());
+        }
+    }
+    opened.iter().for_each(some);
+    for pair in opened.windows(2) {
+        let differences = pair[0].diff(&pair[1]).into_iter().flatten();
+        let _ = differences.take(READ_MAX).take_while(Result::is_ok).count();
+    }
+    drop(opened);
+    let _ = store.put("key", [5; 700]).wait();
+    let _ = store.clone_range("large", "another").wait();
+    let _ = snapshots.save("new").wait();
+    let _ = store.checkpoint().wait();
+    for info in &listed {
+        if let Ok(branch) = branches.open(&info.name).wait()
+            && let Ok(mut transaction) = branch.begin().wait()
+        {
+            let _ = transaction.put("key", "of the branch").wait();
+            let _ = transaction.commit().wait();
+            let _ = branch.save([&info.name[..], b", saved"].concat()).wait();
+        }
+    }
+    for (number, name) in names.iter().enumerate() {
+        let _ = match number % 3 {
+            0 => branches.create([number as u8], name).wait().map(drop),
+            1 => snapshots.restore(name, [number as u8]).wait().map(drop),
+            _ => snapshots.rename(name, [number as u8]).wait(),
+        };
+    }
+    let _ = store.compact().wait();
+    for info in &listed {
+        let _ = branches.delete(&info.name).wait();
+    }
+    let _ = snapshots.delete_range(..).wait();
+    let _ = store.delete_range(..).wait();
+    for _ in 0..3 {
+        let _ = store.put("again", "and again").wait();
+        let _ = store.checkpoint().wait();
+        let _ = store.maintain().wait();
+    }
+    let _ = store.compact().wait();
+    verify();
 }
 
 const STORE: StoreId = StoreId([7; 16]);
@@ -421,6 +623,17 @@ mod tests {
                 bytes[at] = random.u8(..);
             }
             super::value(&bytes);
+        }
+    }
+
+    #[test]
+    fn hostile_catalogues_are_refused_or_usable() {
+        let mut random = fastrand::Rng::with_seed(5);
+        let rounds = std::env::var("THUNDERHEAD_ROUNDS").ok();
+        let rounds: u32 = rounds.map_or(1, |rounds| rounds.parse().expect("a number"));
+        for _ in 0..60 * rounds {
+            let bytes: Vec<u8> = (0..random.usize(..40)).map(|_| random.u8(..)).collect();
+            super::catalogue(&bytes);
         }
     }
 

@@ -61,6 +61,8 @@ mod gate;
 #[cfg(test)]
 mod gate_tests;
 mod history;
+#[cfg(any(test, feature = "simulation"))]
+mod hostile;
 mod job;
 mod kept;
 mod key_range;
