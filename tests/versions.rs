@@ -4,15 +4,15 @@
 //!
 //! `THUNDERHEAD_ROUNDS` multiplies the rounds; `THUNDERHEAD_SEED` plays one seed again.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use fastrand::Rng;
 use thunderhead::disk::{FileDisk, FileDiskOptions, SimulatedMachine};
 use thunderhead::format::Settings;
 use thunderhead::inspect::{Event, Severity, Summary};
-use thunderhead::{Maintenance, Options, Snapshot, Store, Transaction};
+use thunderhead::{Decision, Maintenance, Options, Snapshot, Store, StoredValue, Transaction};
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -58,6 +58,10 @@ struct World {
     held: Vec<(Snapshot, Map)>,
     random: Rng,
     value_bytes_max: usize,
+    /// Names are saved many at a time, too, and versions compared and reconciled.
+    busy: bool,
+    /// How many of these names there were.
+    many: u32,
 }
 
 impl World {
@@ -90,6 +94,8 @@ impl World {
             held: Vec::new(),
             random,
             value_bytes_max: if tiny { 3000 } else { 60_000 },
+            busy: false,
+            many: 0,
         };
         if world.random.bool() {
             world.value_bytes_max *= 5;
@@ -126,7 +132,8 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.random.u8(..54) {
+        let kinds = if self.busy { 64 } else { 54 };
+        match self.random.u8(..kinds) {
             0..=9 => {
                 let (key, value) = (self.key(), self.value());
                 self.store().put(&key, &value).wait().expect("a put");
@@ -211,6 +218,9 @@ impl World {
                 self.open();
             }
             44..=49 => self.branch_step(),
+            54..=57 => self.diff_step(),
+            58..=60 => self.reconcile_step(),
+            61..=63 => self.many_names(),
             50..=53 => {
                 let store = self.store().clone();
                 let mut transaction = store.begin().wait().expect("a transaction");
@@ -246,6 +256,129 @@ impl World {
                     let (snapshot, map) = self.held.swap_remove(index);
                     assert_eq!(contents(&snapshot), map);
                 }
+            }
+        }
+    }
+
+    /// Any version, and what it has.
+    fn any_version(&mut self) -> (Snapshot, Map) {
+        let store = self.store().clone();
+        let kinds = [self.names.len(), self.branches.len(), self.held.len(), 1];
+        let all: usize = kinds.iter().sum();
+        let mut index = self.random.usize(..all);
+        if let Some((name, map)) = self.names.iter().nth(index) {
+            let snapshot = store.snapshots().open(name).wait();
+            return (snapshot.expect("a snapshot"), map.clone());
+        }
+        index -= kinds[0];
+        if let Some((name, map)) = self.branches.iter().nth(index) {
+            let branch = store.branches().open(name).wait().expect("a branch");
+            return (branch.snapshot().wait().expect("its newest"), map.clone());
+        }
+        index -= kinds[1];
+        match self.held.get(index) {
+            Some((snapshot, map)) => (snapshot.clone(), map.clone()),
+            None => (store.snapshot(), self.now.clone()),
+        }
+    }
+
+    /// The difference of two versions, applied to the one, is the other, and no more than that.
+    fn diff_step(&mut self) {
+        let ((old, mut map), (new, expected)) = (self.any_version(), self.any_version());
+        let is_same = old.is_same(&new).wait().expect("a comparison");
+        assert_eq!(is_same, map == expected);
+        for difference in old.diff(&new).expect("a difference") {
+            let difference = difference.expect("a difference");
+            let key = difference.key().to_vec();
+            let load = |value: &StoredValue| value.load().wait().expect("a value").to_vec();
+            let (was, is) = (difference.old().map(load), difference.new().map(load));
+            assert!(was != is, "a difference that is none");
+            assert!(map.get(&key) == was.as_ref());
+            match is {
+                Some(value) => drop(map.insert(key, value)),
+                None => drop(map.remove(&key)),
+            }
+        }
+        assert!(map == expected);
+    }
+
+    /// What changed from one version to another is brought into the newest one; of what collides, ours or
+    /// theirs stays.
+    fn reconcile_step(&mut self) {
+        let ((base, old), (theirs, new)) = (self.any_version(), self.any_version());
+        let takes_theirs = self.random.bool();
+        let decision = match takes_theirs {
+            true => Decision::Theirs,
+            false => Decision::Ours,
+        };
+        let differences = base.diff(&theirs).expect("a difference");
+        let mut transaction = self.store().begin().wait().expect("a transaction");
+        let reconciled = transaction.reconcile(differences, |_| {
+            let decision = decision.clone();
+            async move { Ok(decision) }
+        });
+        reconciled.wait().expect("reconciling");
+        transaction.commit().wait().expect("a commit");
+        let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        for key in keys {
+            let (was, is, ours) = (old.get(key), new.get(key), self.now.get(key));
+            if was == is || ours == is || (ours != was && !takes_theirs) {
+                continue;
+            }
+            match is {
+                Some(value) => drop(self.now.insert(key.clone(), value.clone())),
+                None => drop(self.now.remove(key)),
+            }
+        }
+    }
+
+    /// Saves after each of many small commits, some of them with a transaction's own writes, or deletes many.
+    fn many_names(&mut self) {
+        if self.many > 60 && self.random.bool() {
+            let keep = self.random.u32(..7);
+            let goes = |name: &[u8]| match name.strip_prefix(b"many") {
+                Some(number) => !number.ends_with(keep.to_string().as_bytes()),
+                None => false,
+            };
+            let snapshots = self.store().snapshots();
+            let retained = snapshots.retain(|info| !goes(&info.name));
+            let deleted = retained.wait().expect("a deletion") as usize;
+            let before = self.names.len();
+            self.names.retain(|name, _| !goes(name));
+            assert_eq!(deleted, before - self.names.len());
+            self.many = 0;
+            return;
+        }
+        for _ in 0..self.random.usize(1..25) {
+            self.many += 1;
+            let name = format!("many{:03}", self.random.u32(..1000)).into_bytes();
+            let (key, value) = (self.key(), self.value());
+            let is_taken = self.names.contains_key(&name);
+            if self.random.bool() {
+                let mut transaction = self.store().begin().wait().expect("a transaction");
+                transaction.put(&key, &value).wait().expect("a put");
+                transaction.save_snapshot(&name, "many").expect("a name");
+                if is_taken {
+                    transaction.commit().wait().expect_err("it is taken");
+                    continue;
+                }
+                transaction.commit().wait().expect("a commit");
+                self.now.insert(key, value);
+            } else {
+                self.store().put(&key, &value).wait().expect("a put");
+                self.now.insert(key, value);
+                let saved = self.store().snapshots().save(&name).wait();
+                if is_taken {
+                    saved.expect_err("it is taken");
+                    continue;
+                }
+                saved.expect("a snapshot");
+            }
+            self.names.insert(name, self.now.clone());
+            match self.random.u8(..12) {
+                0 => drop(self.store().maintain().wait().expect("maintenance")),
+                1 => self.store().checkpoint().wait().expect("a checkpoint"),
+                _ => {}
             }
         }
     }
@@ -403,9 +536,24 @@ fn each_name_reads_what_was_there_and_nothing_is_lost_or_left_over() {
         // Restored from within a line that is gone, and from the newest version of a branch.
         seeds.extend([149, 369]);
     }
-    for seed in seeds {
+    play(&seeds, false);
+}
+
+/// The same while names are saved many at a time, between few checkpoints, and all these versions are
+/// compared and reconciled.
+#[test]
+fn names_that_are_saved_often_can_be_compared_and_reconciled_with_any() {
+    let rounds = 20 * from_environment("THUNDERHEAD_ROUNDS").unwrap_or(1);
+    let first = from_environment("THUNDERHEAD_SEED");
+    let seeds: Vec<u64> = first.map_or((0..rounds).collect(), |seed| vec![seed]);
+    play(&seeds, true);
+}
+
+fn play(seeds: &[u64], busy: bool) {
+    for &seed in seeds {
         println!("seed {seed}");
         let mut world = World::new(seed);
+        world.busy = busy;
         for step in 0..150 {
             world.step();
             if step % 25 == 24 {
