@@ -132,17 +132,38 @@ impl Replay {
             offset = 0;
         }
         if walk.synced_through > last {
-            let message = format!(
-                "the log ends after commit {}, but was synced through commit {}",
-                last.0, walk.synced_through.0
-            );
-            return Err(Error::corrupt_at(torn_at, message));
+            return Err(ends_early(torn_at, last, walk.synced_through));
         }
         Ok(Self {
             groups: walk.groups,
             chunks,
             last,
             synced_through: walk.synced_through,
+        })
+    }
+
+    /// What the log of a store that was closed has behind the position that its root names: nothing. Whoever
+    /// opens it goes on in another chunk, with another root, so there is nothing to read.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if the position cannot be one, or commits are missing before it.
+    pub(crate) fn of_closed(
+        disk: &Disk,
+        position: &LogPosition,
+        synced_through: SequenceNumber,
+    ) -> Result<Self> {
+        let mut seen = Seen::default();
+        seen.enter(disk, position.chunk)?;
+        let last = SequenceNumber(position.sequence.0.saturating_sub(1));
+        if synced_through > last {
+            return Err(ends_early(position.chunk, last, synced_through));
+        }
+        Ok(Self {
+            groups: Vec::new(),
+            chunks: seen.order,
+            last,
+            synced_through: last,
         })
     }
 
@@ -204,6 +225,14 @@ impl Replay {
     }
 }
 
+fn ends_early(at: Extent, last: SequenceNumber, synced_through: SequenceNumber) -> Error {
+    let message = format!(
+        "the log ends after commit {}, but was synced through commit {}",
+        last.0, synced_through.0
+    );
+    Error::corrupt_at(at, message)
+}
+
 /// The chunks read so far: none twice and none overlapping, so that reading ends and its memory is
 /// bounded by the disk, whatever the links say.
 #[derive(Default)]
@@ -213,6 +242,27 @@ struct Seen {
 }
 
 impl Seen {
+    /// Adds a chunk that is to be read.
+    fn enter(&mut self, disk: &Disk, extent: Extent) -> Result<()> {
+        let sector = disk.properties().sector_bytes;
+        let whole = extent.length.is_multiple_of(sector)
+            && extent.address.offset().is_multiple_of(sector)
+            && usable_bytes(extent.length, sector) > 0;
+        if !whole {
+            return Err(Error::corrupt_at(
+                extent,
+                "a chunk of the log has an impossible extent",
+            ));
+        }
+        if !self.add(extent) {
+            return Err(Error::corrupt_at(
+                extent,
+                "the log comes back to a chunk that is part of it already",
+            ));
+        }
+        Ok(())
+    }
+
     fn add(&mut self, extent: Extent) -> bool {
         let end = |address: Address, length: u32| address.to_bits().checked_add(length.into());
         let Some(extent_end) = end(extent.address, extent.length) else {
@@ -243,22 +293,7 @@ struct Chunk {
 
 impl Chunk {
     async fn read(disk: &Disk, seen: &mut Seen, extent: Extent, salt: u64) -> Result<Self> {
-        let sector = disk.properties().sector_bytes;
-        let whole = extent.length.is_multiple_of(sector)
-            && extent.address.offset().is_multiple_of(sector)
-            && usable_bytes(extent.length, sector) > 0;
-        if !whole {
-            return Err(Error::corrupt_at(
-                extent,
-                "a chunk of the log has an impossible extent",
-            ));
-        }
-        if !seen.add(extent) {
-            return Err(Error::corrupt_at(
-                extent,
-                "the log comes back to a chunk that is part of it already",
-            ));
-        }
+        seen.enter(disk, extent)?;
         let bytes = disk.read(extent).await?.into();
         Ok(Self {
             extent,

@@ -359,10 +359,12 @@ impl LogWriter {
         u64::from(self.usable(self.current()).saturating_sub(self.offset)) + spares.sum::<u64>()
     }
 
-    /// Whether a spare chunk should be prepared ahead: there is none, and the one in use is half
-    /// full.
+    /// Whether a spare chunk should be prepared ahead: there is none, the one in use is in use, and has
+    /// less room than half of a usual one.
     pub(crate) fn wants_chunk(&self) -> bool {
-        self.spares.is_empty() && self.offset > self.usable(self.current()) / 2
+        let usable = self.usable(self.current());
+        let half = usable_bytes(self.chunk_bytes, self.sector_bytes) / 2;
+        self.spares.is_empty() && self.offset > usable.saturating_sub(half)
     }
 
     /// Where the next group goes, or is linked from.

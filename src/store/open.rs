@@ -89,7 +89,10 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
         pages.space.free_kept(item.into(), free_from)?;
     }
     let began = Began::now();
-    let mut replay = read_log(&pages.disk, &root).await?;
+    let mut replay = match root.clean {
+        true => Replay::of_closed(&pages.disk, &root.log, logged_through(&root))?,
+        false => read_log(&pages.disk, &root).await?,
+    };
     cut_at_lost_values(&pages, &root, &mut replay).await?;
     for chunk in replay.chunks() {
         if !read_only {
@@ -214,8 +217,7 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
     let system = Arc::new(Mutex::new(PagePointer::NOTHING));
     let pages = make_pages(disk, &options, store, options.settings, 0, &system)?;
     let sequence = SequenceNumber(1);
-    let chunk_bytes = options.settings.log_chunk_bytes;
-    let chunk = prepared_chunk(&pages, chunk_bytes).await?;
+    let chunk = first_chunk(&pages).await?;
     let writer = new_writer(&pages, chunk, sequence);
     let position = writer.position();
     let log = Log {
@@ -390,15 +392,19 @@ async fn load_space(
 
 /// Reads the log from the root's position on.
 pub(super) async fn read_log(disk: &Disk, root: &RootRecord) -> Result<Replay> {
+    Replay::read(disk, root.store, &root.log, logged_through(root)).await
+}
+
+/// Through which commit the log must be whole.
+fn logged_through(root: &RootRecord) -> SequenceNumber {
     let applied = root.applied_through;
     // The root of a large transaction is published before the mark of its commit is logged, at the
     // very position that the root names. Whatever else a root contains was synced in the log.
     // Names of later commits are in the system tree only if these were synced, too.
-    let reaches = match root.log.sequence == applied {
+    match root.log.sequence == applied {
         true => SequenceNumber(applied.0.saturating_sub(1)),
         false => applied.max(root.system.newest),
-    };
-    Replay::read(disk, root.store, &root.log, reaches).await
+    }
 }
 
 /// What a commit has beside operations on the user's tree alone.
@@ -573,6 +579,15 @@ pub(super) async fn prepared(
     outcome
 }
 
+/// The first chunk of the log is this short: to prepare a whole one takes longer than all else that
+/// opening does, and is done beside the first commits. See [`LogWriter::wants_chunk`].
+const FIRST_CHUNK_BYTES: u32 = 256 << 10;
+
+/// The chunk of a log in which there is nothing yet.
+async fn first_chunk(pages: &Pages) -> Result<Extent> {
+    prepared_chunk(pages, FIRST_CHUNK_BYTES.min(pages.settings.log_chunk_bytes)).await
+}
+
 async fn prepared_chunk(pages: &Pages, bytes: u32) -> Result<Extent> {
     let chunk = || prepared(pages, bytes, Owner::Log, Urgency::Emergency);
     let mut ready = chunk().await;
@@ -628,7 +643,10 @@ async fn continue_log(
     let first = accepted
         .first()
         .map_or(through.next(), |group| group.first());
-    let chunk = prepared_chunk(pages, pages.settings.log_chunk_bytes).await?;
+    let chunk = match accepted.is_empty() {
+        true => first_chunk(pages).await?,
+        false => prepared_chunk(pages, pages.settings.log_chunk_bytes).await?,
+    };
     let mut writer = new_writer(pages, chunk, first);
     let joined_bytes_max = JOINED_BYTES.min(pages.settings.log_chunk_bytes as usize / 4);
     let mut rest = &accepted[..];
@@ -648,9 +666,11 @@ async fn continue_log(
         };
         pages.disk.save(saved, false).await?;
     }
-    let synced = writer.begin_sync();
-    pages.disk.sync().await?;
-    writer.synced_through(synced);
+    if !accepted.is_empty() {
+        let synced = writer.begin_sync();
+        pages.disk.sync().await?;
+        writer.synced_through(synced);
+    }
     Ok(Log {
         writer,
         next: through.next(),
