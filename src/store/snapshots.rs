@@ -160,7 +160,9 @@ impl Snapshots {
     }
 
     /// The snapshot of a name, to be read for as long as one likes, also after its name was deleted.
-    /// Costs a look-up of the name; no more is read before it is asked for.
+    /// Costs some look-ups and, where more was written since, reading again what was committed between the
+    /// checkpoint before it and it: at most 32 MiB, into memory, if nobody has a neighbour of it open that
+    /// is as late. No more is read before it is asked for.
     ///
     /// Errors: `NotFound`; those of [`Store::get`].
     pub fn open<N: AsRef<[u8]> + Send>(

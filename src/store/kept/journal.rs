@@ -56,30 +56,42 @@ fn encode(journal: &Journal, through: SequenceNumber, out: &mut Vec<u8>) {
     finish(present, &mut records, out);
 }
 
-/// The commits that [`encode`] wrote, which may be damaged.
-fn decode(bytes: &Bytes) -> Result<Vec<(Bytes, SequenceNumber)>> {
-    let mut commits = Vec::new();
-    let mut at = 0;
-    let number = |at: &mut usize| {
-        let (number, taken) = read_varint(bytes.get(*at..)?)?;
-        *at += taken;
-        Some(number)
-    };
-    let mut last = SequenceNumber(0);
-    while at < bytes.len() {
-        let commit = || {
-            let sequence = SequenceNumber(number(&mut at)?);
-            let length = usize::try_from(number(&mut at)?).ok()?;
-            let end = at.checked_add(length)?;
-            let whole = end <= bytes.len() && (last < sequence || commits.is_empty());
-            whole.then(|| (bytes.slice(at..end), sequence, end))
+/// Takes the commits through a sequence out of what [`encode`] wrote, or the beginning of it, which may be
+/// damaged. How many bytes the whole commits in it have; `None` where one of a later sequence ends it.
+fn decode(
+    bytes: &Bytes,
+    through: SequenceNumber,
+    commits: &mut Vec<(Bytes, SequenceNumber)>,
+) -> Result<Option<usize>> {
+    let mut end = 0;
+    loop {
+        let mut at = end;
+        let mut number = || {
+            let (number, taken) = read_varint(bytes.get(at..)?)?;
+            at += taken;
+            Some(number)
         };
-        let (records, sequence, end) = { commit }()
-            .ok_or_else(|| Error::corrupt("the commits of a kept version are malformed"))?;
-        commits.push((records, sequence));
-        (at, last) = (end, sequence);
+        let (Some(sequence), Some(length)) = (number().map(SequenceNumber), number()) else {
+            return Ok(Some(end));
+        };
+        if commits.last().is_some_and(|(_, last)| *last >= sequence) {
+            return Err(malformed());
+        }
+        if sequence > through {
+            return Ok(None);
+        }
+        let whole = usize::try_from(length).ok();
+        let whole = whole.and_then(|length| at.checked_add(length));
+        let Some(whole) = whole.filter(|&whole| whole <= bytes.len()) else {
+            return Ok(Some(end));
+        };
+        commits.push((bytes.slice(at..whole), sequence));
+        end = whole;
     }
-    Ok(commits)
+}
+
+fn malformed() -> Error {
+    Error::corrupt("the commits of a kept version are malformed")
 }
 
 impl Core {
@@ -151,14 +163,28 @@ impl Core {
     }
 }
 
-/// Reads the commits that came after a node.
-pub(super) async fn read_journal(pages: &Pages, parts: &[JournalPart]) -> Result<Arc<Journal>> {
-    let mut all = Vec::new();
+/// Reads the commits that came after a node, through a sequence.
+pub(super) async fn read_journal(
+    pages: &Pages,
+    parts: &[JournalPart],
+    through: SequenceNumber,
+) -> Result<Arc<Journal>> {
+    let mut commits = Vec::new();
+    let mut rest = Vec::new();
     for part in parts {
-        all.extend_from_slice(&read_part(pages, part).await?);
+        rest.extend_from_slice(&read_part(pages, part).await?);
+        let bytes = Bytes::from(std::mem::take(&mut rest));
+        match decode(&bytes, through, &mut commits)? {
+            Some(end) => rest.extend_from_slice(&bytes[end..]),
+            None => break,
+        }
     }
-    let journal = Journal::new(all.len());
-    journal.append_all(decode(&all.into())?, USER_TREE)?;
+    if !rest.is_empty() {
+        return Err(malformed());
+    }
+    let size = commits.iter().map(|(records, _)| records.len()).sum();
+    let journal = Journal::new(size);
+    journal.append_all(commits, USER_TREE)?;
     Ok(Arc::new(journal))
 }
 
@@ -213,7 +239,22 @@ mod tests {
         for (through, expected) in [(6, 0), (8, 1), (9, 2), (99, 3)] {
             let mut bytes = Vec::new();
             encode(&journal, SequenceNumber(through), &mut bytes);
-            assert_eq!(decode(&bytes.into()).unwrap(), commits[..expected]);
+            let bytes = Bytes::from(bytes);
+            for (asked, expected) in [
+                (SequenceNumber(99), expected),
+                (SequenceNumber(8), expected.min(1)),
+            ] {
+                let mut decoded = Vec::new();
+                let end = decode(&bytes, asked, &mut decoded).unwrap();
+                assert_eq!(decoded, commits[..expected]);
+                assert!(end.is_none_or(|end| end == bytes.len()));
+            }
+            for length in 0..bytes.len() {
+                let mut decoded = Vec::new();
+                let end = decode(&bytes.slice(..length), SequenceNumber(99), &mut decoded);
+                assert!(end.unwrap().unwrap() <= length);
+                assert!(commits.starts_with(&decoded) && decoded.len() < expected);
+            }
         }
     }
 
@@ -234,7 +275,8 @@ mod tests {
             let at = random.usize(..bytes.len());
             bytes[at] = random.u8(..);
             bytes.truncate(random.usize(..=bytes.len()));
-            if let Ok(commits) = decode(&bytes.into()) {
+            let mut commits = Vec::new();
+            if decode(&bytes.into(), SequenceNumber(u64::MAX), &mut commits).is_ok() {
                 let _ = Journal::new(0).append_all(commits, USER_TREE);
             }
         }

@@ -28,7 +28,7 @@ mod sizes;
 mod view;
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::catalogue::operations_of;
 use super::checkpoint::system_operations;
@@ -50,6 +50,7 @@ use crate::tree::pages::Pages;
 use branches::BranchChange;
 use edit::Edit;
 use plan::Plan;
+use view::Opened;
 
 pub(super) use lineage::Place;
 
@@ -143,7 +144,7 @@ pub(super) struct Kept {
     /// they were cloned from.
     clones: Vec<(Extent, Birth)>,
     /// Versions that somebody reads.
-    opened: HashMap<NodeKey, Weak<Version>>,
+    opened: HashMap<NodeKey, Opened>,
     /// Lists wait to be taken apart.
     more_to_free: bool,
     /// Nodes wait to be taken out until another one is taken apart.
@@ -214,9 +215,6 @@ impl Core {
             match (kept.new_nodes.last_mut(), next) {
                 (Some(last), Some(next)) if last.goes_on(line, since, next) => {
                     last.push(next, through, newest_name);
-                    // As it was opened, it has not what was added.
-                    let key = last.key;
-                    kept.opened.remove(&key);
                 }
                 (_, next) => {
                     let generation = version.birth;

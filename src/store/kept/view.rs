@@ -1,6 +1,6 @@
 //! Reading a version that is kept by name.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::edit::Edit;
 use super::journal::read_journal;
@@ -17,6 +17,12 @@ use crate::tree::journal::Journal;
 /// How many versions that were opened are remembered before those that nobody reads are forgotten.
 const OPENED_MAX: usize = 64;
 
+/// A version that somebody may still read, and through which commit it has those behind its tree.
+pub(super) struct Opened {
+    version: Weak<Version>,
+    through: SequenceNumber,
+}
+
 impl Kept {
     /// The tree of a sequence, if it is one that is not written down yet.
     fn new_node(&self, line: u64, sequence: SequenceNumber) -> Option<&NewNode> {
@@ -25,11 +31,20 @@ impl Kept {
         of_line.find(|node| node.since <= sequence)
     }
 
-    fn remember(&mut self, key: NodeKey, version: &Arc<Version>) {
+    fn remember(&mut self, key: NodeKey, version: &Arc<Version>, through: SequenceNumber) {
         if self.opened.len() >= OPENED_MAX {
-            self.opened.retain(|_, version| version.strong_count() > 0);
+            self.opened
+                .retain(|_, opened| opened.version.strong_count() > 0);
         }
-        self.opened.insert(key, Arc::downgrade(version));
+        let version = Arc::downgrade(version);
+        self.opened.insert(key, Opened { version, through });
+    }
+
+    /// The version of a node that somebody reads, if it has the commits through a sequence.
+    fn opened(&self, key: NodeKey, sequence: SequenceNumber) -> Option<Arc<Version>> {
+        let opened = self.opened.get(&key)?;
+        let reaches = opened.through >= sequence;
+        opened.version.upgrade().filter(|_| reaches)
     }
 }
 
@@ -37,7 +52,7 @@ impl Core {
     /// The version of a sequence on a line, which a name keeps. `NotFound` if no name does any more.
     ///
     /// Costs a few lookups in the system tree; where the name stands between two trees, also reading the
-    /// commits between them, at most [`NODE_JOURNAL_BYTES`](super::NODE_JOURNAL_BYTES) or those of a
+    /// commits from the first of them on, at most [`NODE_JOURNAL_BYTES`](super::NODE_JOURNAL_BYTES) or those of a
     /// journal, unless somebody has them open.
     pub(in crate::store) async fn view_at(
         &self,
@@ -57,19 +72,19 @@ impl Core {
                 return self.branch_view(line).await;
             }
             let key = plan.node_of(line, sequence).await?.ok_or_else(gone)?;
-            let version = match lock(&self.kept).opened.get(&key) {
-                Some(version) => version.upgrade(),
-                None => None,
-            };
+            let version = lock(&self.kept).opened(key, sequence);
+            let is_new = version.is_none();
             let opened = match version {
                 Some(version) => Ok(version),
-                None => self.open_node(&plan, key).await,
+                None => self.open_node(&plan, key, sequence).await,
             };
             // What a node reaches is free only after the system tree has it no longer: if that is
             // still the same one, the version has kept it in time.
             if *lock(&self.system) == system || self.has_node(key).await? {
                 let version = opened?;
-                lock(&self.kept).remember(key, &version);
+                if is_new {
+                    lock(&self.kept).remember(key, &version, sequence);
+                }
                 let bound = sequence;
                 return Ok(View { version, bound });
             }
@@ -88,14 +103,13 @@ impl Core {
             return Some(View { version, bound });
         }
         let node = kept.new_node(line, sequence)?;
-        let (key, root, since) = (node.key, node.root, node.since);
+        let (key, root, since, needed) = (node.key, node.root, node.since, node.needed);
         // A version has the newest first.
         let journals: Vec<_> = node.journals.iter().rev().cloned().collect();
-        let opened = kept.opened.get(&key).and_then(std::sync::Weak::upgrade);
-        let version = opened.unwrap_or_else(|| {
+        let version = kept.opened(key, sequence).unwrap_or_else(|| {
             let pages = Arc::clone(&self.pages);
             let version = Version::new(pages, root, key.generation, journals, since);
-            kept.remember(key, &version);
+            kept.remember(key, &version, needed);
             version
         });
         Some(View {
@@ -114,7 +128,13 @@ impl Core {
         self.names().version().clone()
     }
 
-    async fn open_node(&self, plan: &Plan, key: NodeKey) -> Result<Arc<Version>> {
+    /// Reads a node with the commits through a sequence.
+    async fn open_node(
+        &self,
+        plan: &Plan,
+        key: NodeKey,
+        through: SequenceNumber,
+    ) -> Result<Arc<Version>> {
         let node = plan.node(key).await?;
         let mut parts = Vec::new();
         for number in 0..node.journals {
@@ -133,7 +153,7 @@ impl Core {
         );
         let journal: Option<Arc<Journal>> = match parts.is_empty() {
             true => None,
-            false => Some(read_journal(&pages, &parts).await?),
+            false => Some(read_journal(&pages, &parts, through).await?),
         };
         let version = Version::new(pages, node.root, key.generation, journal, node.since);
         drop(kept);
