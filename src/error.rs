@@ -117,7 +117,8 @@ struct Inner {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Conflict {
-    /// The first key of the range that the transaction had asked for, and in which there was a change.
+    /// The first key of the range that the transaction had asked for, and in which there was a change: as
+    /// all keys here a whole key, also where it was asked for in a view.
     pub low: Vec<u8>,
     /// Where that range ends.
     pub high: Bound<Vec<u8>>,

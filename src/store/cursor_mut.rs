@@ -151,8 +151,8 @@ impl<'t> CursorMut<'t> {
     }
 
     seeking_methods! {
-        /// Goes to the first entry whose key is this one or greater: see [`Cursor::seek`], as for
-        /// cost         /// and errors.
+        /// Goes to the first entry whose key is this one or greater: see [`Cursor::seek`], as for cost
+        /// and errors.
         seek, Forward, true;
         /// Goes to the first entry whose key is greater: see [`Cursor::seek_after`].
         seek_after, Forward, false;

@@ -84,7 +84,8 @@ impl Transaction {
         Operation::new(async move { self.splice(key.as_ref(), overwriting(offset, bytes)).await })
     }
 
-    /// Adds bytes to the end of a value; a key without one counts as one with an empty value. To put
+    /// Adds bytes to the end of a value; a key without one counts as one with an empty value, and no
+    /// bytes change nothing. To put
     /// a key behind all others, there is [`append`](Self::append). Cost and errors: those of
     /// [`write_at`](Self::write_at).
     ///

@@ -124,7 +124,7 @@ impl Store {
     /// [`Watched::Missed`], with a snapshot to read instead, and goes on from there.
     ///
     /// It ends with an error when the store is closed or writes no more, or its last clone is dropped:
-    /// a watch does not keep a store open. Batches and transactions that outlive the store, and are
+    /// a watch does not keep a store open, but its file locked until it is dropped itself. Batches and transactions that outlive the store, and are
     /// committed after the watch has ended, are not in it.
     ///
     /// Costs: each watch looks at every operation that is committed, and copies those in its range.
