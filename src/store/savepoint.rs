@@ -13,7 +13,8 @@ use crate::error::Result;
 /// What was written to a transaction through it is undone when it is dropped, unless it is
 /// [kept](Self::keep). It is used as the transaction itself; so savepoints nest.
 ///
-/// What was read counts as read, undone or not. A transaction that outgrew its memory, and went to the
+/// What was read counts as read, undone or not, and what was [locked](Transaction::lock) stays locked.
+/// A transaction that outgrew its memory, and went to the
 /// disk since the savepoint, cannot be undone in part: [`roll_back`](Self::roll_back) is an error, and
 /// after a drop all of the transaction can only be dropped.
 ///
@@ -61,9 +62,9 @@ impl Savepoint<'_> {
         self.kept = true;
     }
 
-    /// Undoes what was written since the savepoint, which stays where it is. Costs nothing in
-    /// proportion to what is undone but freeing values that went to the disk; what is read next is
-    /// indexed anew. Errors: `InvalidArgument` if the transaction went to the disk meanwhile.
+    /// Undoes what was written since the savepoint, which stays where it is. Costs in proportion to
+    /// what is undone. But if ranges, cursors or counts have seen any of that, the next of these puts
+    /// all that the transaction wrote in order again. Errors: `InvalidArgument` if the transaction went to the disk meanwhile.
     ///
     /// ```
     /// # let store = thunderhead::Store::in_memory()?;

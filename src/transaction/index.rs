@@ -69,7 +69,7 @@ impl Index {
             }
         }
         self.end = arena.end();
-        if self.points.len() <= SCANNED_MAX {
+        if self.hashed == 0 && self.points.len() <= SCANNED_MAX {
             return;
         }
         for number in self.hashed..self.points.len() {
@@ -92,7 +92,29 @@ impl Index {
         self.hashed = self.points.len();
     }
 
-    /// As [`Journal::lookup`](crate::tree::journal::Journal::lookup). The index is up to date.
+    /// Forgets the records from a place on, which are still there. Costs in proportion to those.
+    pub(super) fn forget_from(&mut self, arena: &Arena, end: Place) {
+        let left = self.points.partition_point(|point| point.place < end);
+        for number in (left..self.hashed).rev() {
+            let Point { place, older, .. } = self.points[number];
+            let hash = hash_key(arena.record(place).key);
+            let same = |&(_, newest): &(u64, u32)| newest as usize == number;
+            // Newer ones of the key have made place for it.
+            if let Ok(mut entry) = self.newest.find_entry(hash, same) {
+                match older {
+                    NONE => drop(entry.remove()),
+                    older => entry.get_mut().1 = older,
+                }
+            }
+        }
+        self.points.truncate(left);
+        self.hashed = self.hashed.min(left);
+        let left = self.ranges.partition_point(|range| range.place < end);
+        self.ranges.truncate(left);
+        self.end = self.end.min(end);
+    }
+
+    /// As [`Journal::lookup_after`](crate::tree::journal::Journal::lookup_after). The index is up to date.
     pub(super) fn lookup<'o>(&self, arena: &'o Arena, key: &[u8], out: &mut Found<'o>) -> Outcome {
         let covered = self.covering(arena, key);
         let mut number = self.newest(arena, key);

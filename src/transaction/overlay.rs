@@ -231,16 +231,21 @@ impl Overlay {
         }
     }
 
-    /// Forgets the operations after a mark. What indexed them is made anew when it is asked for.
+    /// Forgets the operations after a mark: the index by key, too, at a cost in proportion to them. The
+    /// ordered view cannot, and is made anew when it is asked for, if it has any of them.
     pub(crate) fn roll_back(&mut self, mark: &Mark) {
         if self.operations == mark.operations {
             return;
         }
+        if let Some(index) = &mut self.index {
+            index.forget_from(&self.arena, mark.end);
+        }
+        let chunks = mark.end.chunk as usize;
+        self.ordered = self.ordered.take().filter(|view| view.chunks <= chunks);
         self.arena.truncate(mark.end);
         self.operations = mark.operations;
         self.range_deletes = mark.range_deletes;
         self.ascending.clone_from(&mark.ascending);
-        (self.index, self.ordered) = (None, None);
     }
 
     /// An overlay without operations. Takes no memory of its own.
@@ -375,7 +380,7 @@ impl Overlay {
         &mut room[from..]
     }
 
-    /// As [`Journal::lookup`]: collects the operations that decide about a key, newest first.
+    /// As [`Journal::lookup_after`]: collects the operations that decide about a key, newest first.
     /// The entries have sequence 0; their stamps order them among each other only.
     ///
     /// The first call, and each after new operations, indexes what is not indexed yet.

@@ -244,3 +244,53 @@ fn memory_is_used_again_unless_somebody_reads_it() {
     assert!(overlay.arena.spare.is_empty());
     assert!(reader.first().is_some());
 }
+
+#[test]
+fn what_is_rolled_back_is_forgotten_however_it_was_indexed() {
+    for seed in 0..300 {
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut overlay = Overlay::new(USER_TREE);
+        // The seeds of the operations that it should have, and how many they were at each mark.
+        let (mut kept, mut marks) = (Vec::new(), Vec::new());
+        let looks = random.u8(1..4);
+        for step in 0..250 {
+            match random.u8(..16) {
+                0 | 1 => marks.push((overlay.mark(), kept.len())),
+                2 if !marks.is_empty() => {
+                    marks.truncate(random.usize(..marks.len()) + 1);
+                    let (mark, count) = &marks[marks.len() - 1];
+                    overlay.roll_back(mark);
+                    kept.truncate(*count);
+                }
+                3..6 => {
+                    let mut only = Overlay::new(USER_TREE);
+                    for number in &kept {
+                        let mut random = fastrand::Rng::with_seed(*number);
+                        random_operation(&mut random, b"", &mut only);
+                    }
+                    let operations = read(&only.into_buffers(), USER_TREE);
+                    assert_eq!(overlay.operations(), operations.len());
+                    let key = random_key(&mut random);
+                    let expected = expected(&operations, &key);
+                    if looks & 1 != 0 {
+                        let mut found = Found::new();
+                        let outcome = overlay.lookup(&key, &mut found);
+                        assert_eq!(simple(&found, outcome), expected);
+                    }
+                    if looks & 2 != 0 {
+                        let mut found = Found::new();
+                        let outcome = overlay.journal().lookup(&key, NEWEST, &mut found);
+                        assert_eq!(simple(&found, outcome), expected);
+                    }
+                }
+                _ => {
+                    let number = seed * 1000 + step;
+                    let mut random = fastrand::Rng::with_seed(number);
+                    random_operation(&mut random, b"", &mut overlay);
+                    kept.push(number);
+                }
+            }
+        }
+    }
+}

@@ -48,6 +48,8 @@ type Open = Option<(Bound<Vec<u8>>, Bound<Vec<u8>>)>;
 pub(crate) struct Reads {
     list: List,
     open: Vec<Open>,
+    /// Which of them are closed, and can be used again.
+    free: Vec<usize>,
     /// Beyond so many bytes, neighbours are joined.
     bytes_max: usize,
 }
@@ -234,7 +236,7 @@ impl Reads {
     /// Notes that a range will be asked for, all of it as long as nobody says how far.
     pub(crate) fn open(&mut self, low: Bound<Vec<u8>>, high: Bound<Vec<u8>>) -> usize {
         let open = Some((low, high));
-        match self.open.iter().position(Option::is_none) {
+        match self.free.pop() {
             Some(slot) => {
                 self.open[slot] = open;
                 slot
@@ -251,6 +253,7 @@ impl Reads {
         let Some((low, high)) = self.open.get_mut(slot).and_then(Option::take) else {
             return;
         };
+        self.free.push(slot);
         let (low, high) = (
             low.as_ref().map(Vec::as_slice),
             high.as_ref().map(Vec::as_slice),
@@ -274,7 +277,7 @@ impl Reads {
 
     /// Whether nothing was asked for.
     pub(crate) fn is_empty(&self) -> bool {
-        self.list.items.is_empty() && self.open.iter().all(Option::is_none)
+        self.list.items.is_empty() && self.free.len() == self.open.len()
     }
 
     fn bound(&mut self) {
@@ -291,6 +294,7 @@ impl Reads {
 
     /// Everything that was asked for, in order.
     pub(crate) fn take_ranges(&mut self) -> Ranges {
+        self.free.clear();
         for (low, high) in self.open.drain(..).flatten() {
             let (low, high) = (
                 low.as_ref().map(Vec::as_slice),
