@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::learnt::kept_from;
 use super::version::Parts;
 #[cfg(test)]
 use super::version::Version;
@@ -33,8 +34,19 @@ pub(crate) fn ask_journal<'j>(
     key: &[u8],
     chains: &mut Chains,
 ) -> Option<Option<(Tag, &'j [u8])>> {
+    ask_journal_after(journal, SequenceNumber(0), bound, key, chains)
+}
+
+/// The same, as if the journal began after a sequence.
+fn ask_journal_after<'j>(
+    journal: &'j Journal,
+    after: SequenceNumber,
+    bound: SequenceNumber,
+    key: &[u8],
+    chains: &mut Chains,
+) -> Option<Option<(Tag, &'j [u8])>> {
     let mut found: Found<'j> = SmallVec::new();
-    let outcome = journal.lookup(key, bound, &mut found);
+    let outcome = journal.lookup_after(key, after, bound, &mut found);
     for entry in found {
         match entry.tag {
             Tag::Delete => return Some(None),
@@ -119,17 +131,70 @@ pub(crate) fn lookup_below<'g>(
     mut chains: Chains,
     guard: &'g Guard,
 ) -> Result<Lookup<'g>> {
-    if let Some(stored) = ask_journals(version, bound, key, &mut chains) {
-        return Ok(fold_chains(pages, key, stored, &chains));
+    if let Some((value, as_of)) = version.learnt.folded(key, bound) {
+        return Ok(lookup_after(
+            pages,
+            version,
+            (as_of, value),
+            bound,
+            key,
+            chains,
+        ));
     }
-    let step = search(
-        pages,
-        &version.root,
-        &version.root_hint,
-        key,
-        &mut chains,
-        guard,
-    )?;
+    let above = chains.len();
+    let found = lookup_all(pages, version, bound, key, &mut chains, guard)?;
+    if above == 0
+        && chains.len() > 1
+        && chains.len() >= kept_from(&pages.settings)
+        && !version.journals.is_empty()
+        && let Lookup::Folded(Tag::Inline, value) = &found
+    {
+        version.learnt.note_folded(key, bound, value);
+    }
+    Ok(found)
+}
+
+/// The same, where it is known what the key had as of a sequence.
+#[cold]
+fn lookup_after<'g>(
+    pages: &Pages,
+    version: &'g Parts,
+    (as_of, value): (SequenceNumber, Vec<u8>),
+    bound: SequenceNumber,
+    key: &[u8],
+    mut chains: Chains,
+) -> Lookup<'g> {
+    // What was committed since is in the first journal.
+    let journal = &version.journals[0];
+    let before = chains.len();
+    if let Some(stored) = ask_journal_after(journal, as_of, bound, key, &mut chains) {
+        return fold_chains(pages, key, stored, &chains);
+    }
+    if chains.is_empty() {
+        return Lookup::Folded(Tag::Inline, value);
+    }
+    let Lookup::Folded(tag, folded) = fold_chains(pages, key, Some((Tag::Inline, &value)), &chains)
+    else {
+        return Lookup::Absent;
+    };
+    if before == 0 && tag == Tag::Inline {
+        version.learnt.note_folded(key, bound, &folded);
+    }
+    Lookup::Folded(tag, folded)
+}
+
+fn lookup_all<'g>(
+    pages: &Pages,
+    version: &'g Parts,
+    bound: SequenceNumber,
+    key: &[u8],
+    chains: &mut Chains,
+    guard: &'g Guard,
+) -> Result<Lookup<'g>> {
+    if let Some(stored) = ask_journals(version, bound, key, chains) {
+        return Ok(fold_chains(pages, key, stored, chains));
+    }
+    let step = search(pages, &version.root, &version.root_hint, key, chains, guard)?;
     let stored = match step {
         Step::Found { tag, payload } => Some((tag, payload)),
         Step::Absent => None,
@@ -142,7 +207,7 @@ pub(crate) fn lookup_below<'g>(
             None => Lookup::Absent,
         });
     }
-    Ok(fold_chains(pages, key, stored, &chains))
+    Ok(fold_chains(pages, key, stored, chains))
 }
 
 /// What a glance at a version tells of a key.
@@ -191,6 +256,9 @@ fn glance_at_journals<'g>(
     bound: SequenceNumber,
     key: &[u8],
 ) -> Option<Glance<'g>> {
+    if version.learnt.may_have_folded(key) {
+        return Some(Glance::Unknown);
+    }
     let mut chains = Chains::new();
     match ask_journals(version, bound, key, &mut chains) {
         _ if !chains.is_empty() => Some(Glance::Unknown),

@@ -10,6 +10,7 @@
 //! | --- | --- |
 //! | `version` | [`Version`], [`View`], and what they keep from being reused |
 //! | `get` | one key |
+//! | `learnt` | what many operands gave, for those who read a key again |
 //! | `cursor` | keys in order, in both directions ([`Cursor`]) |
 //! | `count` | exact counts, and the entry at a rank |
 //! | `estimate` | bounds of counts, from the ends of a range alone |
@@ -25,6 +26,7 @@ mod cursor;
 pub(crate) mod diff;
 mod estimate;
 mod get;
+mod learnt;
 pub(crate) mod names;
 mod reference;
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::learnt::Learnt;
 use crate::cache::FrameHint;
 use crate::format::{Birth, PagePointer, SequenceNumber};
 use crate::tree::journal::Journal;
@@ -26,6 +27,7 @@ pub(crate) struct Parts {
     pub(crate) journals: SmallVec<[Arc<Journal>; 2]>,
     /// The newest sequence in the tree.
     pub(crate) tree_through: SequenceNumber,
+    pub(crate) learnt: Learnt,
 }
 
 /// The parts of a version, and the promise that all they reach stays.
@@ -51,6 +53,7 @@ impl Version {
             birth,
             journals,
             tree_through,
+            learnt: Learnt::default(),
         });
         Arc::new(Self { pages, parts })
     }

@@ -351,14 +351,41 @@ impl Journal {
         same.then(|| JournalPosition::new(index))
     }
 
-    /// Collects the operations that decide about a key: visible, not covered by a range delete,
-    /// newest first, to the first that is no merge operand. Appends them to `out`.
-    ///
-    /// A caller that asked [`Self::may_contain`] in vain and knows that there are no range deletes
-    /// need not call.
+    #[cfg(test)]
+    /// What decides about a key, of all operations: see [`Self::lookup_after`].
     pub(crate) fn lookup<'j>(
         &'j self,
         key: &[u8],
+        bound: SequenceNumber,
+        out: &mut Found<'j>,
+    ) -> Outcome {
+        self.lookup_above(key, 0, bound, out)
+    }
+
+    /// Collects the operations that decide about a key: after a sequence, visible, not covered by a
+    /// range delete, newest first, to the first that is no merge operand. Appends them to `out`.
+    ///
+    /// A caller that asked [`Self::may_contain`] in vain and knows that there are no range deletes
+    /// need not call.
+    pub(crate) fn lookup_after<'j>(
+        &'j self,
+        key: &[u8],
+        after: SequenceNumber,
+        bound: SequenceNumber,
+        out: &mut Found<'j>,
+    ) -> Outcome {
+        let oldest = match after {
+            SequenceNumber(0) => 0,
+            after => self.first_stamp_after(after) - 1,
+        };
+        self.lookup_above(key, oldest, bound, out)
+    }
+
+    /// The same, of the operations with stamps above one.
+    fn lookup_above<'j>(
+        &'j self,
+        key: &[u8],
+        oldest: u32,
         bound: SequenceNumber,
         out: &mut Found<'j>,
     ) -> Outcome {
@@ -368,11 +395,12 @@ impl Journal {
                 // An older range delete changes nothing if the newest operation is a put.
                 let settled = newest.filter(|position| self.node(*position).tag() != Tag::Merge);
                 let above = settled.map_or(0, |position| position.0.get());
-                self.ranges.covering(&self.list, key, bound, above)
+                (self.ranges).covering(&self.list, key, bound, above.max(oldest))
             }
             false => None,
         };
-        let alive = |position: &JournalPosition| covered < Some(position.0.get());
+        let older = covered.unwrap_or(0).max(oldest);
+        let alive = |position: &JournalPosition| older < position.0.get();
         let mut position = newest;
         while let Some(current) = position.filter(alive) {
             let entry = self.entry(current);
