@@ -19,7 +19,7 @@ use crate::error::Result;
 use crate::format::PagePointer;
 use crate::format::record::Tag;
 use crate::tree::ahead::Upcoming;
-use crate::tree::journal::JournalPosition;
+use crate::tree::journal::{Journal, JournalPosition};
 use crate::tree::key_buffer::KeyBuffer;
 use crate::tree::merge::needs_below;
 use crate::tree::page::Page;
@@ -136,6 +136,9 @@ pub(crate) struct Cursor {
     held: Held,
     buffer: Vec<u8>,
     ended: bool,
+    /// How many keys without entries it has passed.
+    #[cfg(test)]
+    passed: u32,
 }
 
 impl Cursor {
@@ -164,7 +167,15 @@ impl Cursor {
             held: Held::Nothing,
             buffer: Vec::new(),
             ended: false,
+            #[cfg(test)]
+            passed: 0,
         }
+    }
+
+    #[cfg(test)]
+    /// How many keys without entries it has passed.
+    pub(crate) fn passed(&self) -> u32 {
+        self.passed
     }
 
     /// The key of the entry on which the cursor stopped.
@@ -256,14 +267,14 @@ impl Cursor {
     /// Goes to the next entry.
     #[inline]
     pub(crate) fn step(&mut self, over: &Layered) -> Result<Stop> {
-        self.step_within(over, None)
+        self.step_within(over, Bound::Unbounded)
     }
 
-    /// The same, but does not go on to leaves that have nothing before some key: going forward, the
-    /// first that is not wanted any more; going backward, the last that is. `End` where it would;
-    /// entries of the leaf on which it stands come whether they are wanted or not.
+    /// The same, but does not go far beyond where entries are wanted: neither on to leaves that have
+    /// none of them, nor over keys without entries. `End` where it would; an entry that it comes to before
+    /// is given whether it is wanted or not.
     #[inline]
-    pub(crate) fn step_within(&mut self, over: &Layered, far: Option<&[u8]>) -> Result<Stop> {
+    pub(crate) fn step_within(&mut self, over: &Layered, far: Bound<&[u8]>) -> Result<Stop> {
         loop {
             // Most entries of a leaf have nothing pending.
             let rank = self.place.rank();
@@ -275,9 +286,17 @@ impl Cursor {
                 if self.merge(over, rank) {
                     return Ok(Stop::Entry);
                 }
+                #[cfg(test)]
+                {
+                    self.passed += 1;
+                }
+                if self.place.direction.is_beyond(self.key(), far) {
+                    self.ended = true;
+                    return Ok(Stop::End);
+                }
                 continue;
             }
-            if self.ended || far.is_some_and(|far| self.place.ends_by(far)) || !self.leave() {
+            if self.ended || self.place.ends_by(far) || !self.leave() {
                 self.ended = true;
                 return Ok(Stop::End);
             }
@@ -386,14 +405,7 @@ impl Cursor {
             if journal.is_empty() {
                 continue;
             }
-            let at = match (self.place.direction, &self.start) {
-                (Direction::Forward, Start::Outermost) => journal.first(),
-                (Direction::Forward, Start::At(key)) => journal.seek_at_or_after(key),
-                (Direction::Forward, Start::Past(key)) => journal.seek_after(key),
-                (Direction::Backward, Start::Outermost) => journal.last(),
-                (Direction::Backward, Start::At(key)) => journal.seek_at_or_before(key),
-                (Direction::Backward, Start::Past(key)) => journal.seek_before(key),
-            };
+            let at = seek_in_journal(journal, self.place.direction, &self.start);
             self.sources.push(Source {
                 from: From::Journal { index, at },
                 rank: ENDED,
@@ -567,6 +579,18 @@ impl Cursor {
 }
 
 impl Direction {
+    /// Whether a key comes after a bound.
+    #[inline]
+    fn is_beyond(self, key: &[u8], far: Bound<&[u8]>) -> bool {
+        match (self, far) {
+            (_, Bound::Unbounded) => false,
+            (Self::Forward, Bound::Included(far)) => key > far,
+            (Self::Forward, Bound::Excluded(far)) => key >= far,
+            (Self::Backward, Bound::Included(far)) => key < far,
+            (Self::Backward, Bound::Excluded(far)) => key <= far,
+        }
+    }
+
     /// The slot that comes next where `at` is kept as in [`Place`].
     #[inline]
     fn slot(self, at: usize) -> usize {
@@ -584,6 +608,22 @@ fn leaf_of(direction: Direction, start: &Start) -> Seek<'_> {
         (Direction::Backward, Start::Outermost) => Seek::Last,
         (_, Start::At(key)) | (Direction::Forward, Start::Past(key)) => Seek::Of(key),
         (Direction::Backward, Start::Past(key)) => Seek::Before(key),
+    }
+}
+
+/// Where a journal is to be entered.
+fn seek_in_journal(
+    journal: &Journal,
+    direction: Direction,
+    start: &Start,
+) -> Option<JournalPosition> {
+    match (direction, start) {
+        (Direction::Forward, Start::Outermost) => journal.first(),
+        (Direction::Forward, Start::At(key)) => journal.seek_at_or_after(key),
+        (Direction::Forward, Start::Past(key)) => journal.seek_after(key),
+        (Direction::Backward, Start::Outermost) => journal.last(),
+        (Direction::Backward, Start::At(key)) => journal.seek_at_or_before(key),
+        (Direction::Backward, Start::Past(key)) => journal.seek_before(key),
     }
 }
 
@@ -668,12 +708,16 @@ impl Place {
         }
     }
 
-    /// Whether all that is beyond the leaf is beyond a key, too.
-    fn ends_by(&self, far: &[u8]) -> bool {
+    /// Whether all that is beyond the leaf is beyond a bound, too.
+    fn ends_by(&self, far: Bound<&[u8]>) -> bool {
+        let bound = self.bound.as_slice();
         self.bounded
-            && match self.direction {
-                Direction::Forward => self.bound.as_slice() >= far,
-                Direction::Backward => self.bound.as_slice() <= far,
+            && match (self.direction, far) {
+                (_, Bound::Unbounded) => false,
+                // The bound is past the leaf.
+                (Direction::Forward, far) => self.direction.is_beyond(bound, far),
+                // The bound is the first of the leaf.
+                (Direction::Backward, Bound::Included(far) | Bound::Excluded(far)) => bound <= far,
             }
     }
 

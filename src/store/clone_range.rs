@@ -119,11 +119,12 @@ impl Reader {
             return Ok((Vec::new(), None));
         };
         let over = self.layered();
+        let far = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut cursor = Cursor::new(Direction::Forward, Start::At(low.clone()));
         let (mut piece, mut bytes, mut loaded) = (Vec::new(), 0, Vec::new());
         let mut next = None;
         loop {
-            match cursor.step_within(&over, end.as_deref())? {
+            match cursor.step_within(&over, far)? {
                 Stop::Entry => {}
                 Stop::End => break,
                 Stop::Need(pointer, expect) => {

@@ -496,7 +496,12 @@ impl Cursor<'_> {
         self.place = Place::Between;
         self.value = None;
         loop {
-            match self.walk.step(&self.over)? {
+            let far = match self.walk.direction() {
+                Direction::Forward => &self.bounds.1,
+                Direction::Backward => &self.bounds.0,
+            };
+            let far = far.as_ref().map(Vec::as_slice);
+            match self.walk.step_within(&self.over, far)? {
                 Stop::Entry if self.is_inside() => {
                     self.place = Place::Entry;
                     break;

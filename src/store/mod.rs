@@ -78,6 +78,8 @@ mod operation;
 mod options;
 mod own_values;
 mod pending;
+#[cfg(test)]
+mod pending_tests;
 mod queue;
 mod random;
 mod range;
@@ -385,8 +387,8 @@ impl Store {
     /// Ends the store in good order: waits for commits that are under way, and for a transaction that
     /// is [alone](Self::begin_alone), makes everything durable and notes that nothing follows. All
     /// clones are closed: they refuse writes (`Closed`), as other open transactions do when they are
-    /// committed. What is left of clones, snapshots and transactions can still be read; as long as
-    /// there is any, the file stays open, and locked.
+    /// committed. What is left of clones, snapshots and transactions can still be read, and
+    /// [watches](Self::watch) to their end; as long as there is any, the file stays open, and locked.
     ///
     /// Errors: whatever keeps it from doing so. Then the store is closed all the same, and what was
     /// committed durably is there when it is opened again.

@@ -168,7 +168,8 @@ impl Transaction {
     }
 
     /// Takes the entry with the smallest key out; `None` if there is none. Costs a descent and a
-    /// `delete`. What it reads is the way to the entry, so two at the same time conflict. Errors:
+    /// `delete`, and goes over what was deleted before it and is not in the tree yet, about 0.1 µs for
+    /// each: many at a time are had for less by [`extract_if`](Self::extract_if). What it reads is the way to the entry, so two at the same time conflict. Errors:
     /// those of [`get`](Self::get) and [`put`](Self::put).
     ///
     /// ```
@@ -559,7 +560,8 @@ impl Store {
     }
 
     /// Takes the entry with the smallest key out; `None` if there is none. Costs a descent and a
-    /// commit. Errors: those of [`get`](Self::get) and [`put`](Self::put).
+    /// commit, and goes over what was deleted before it and is not in the tree yet: see
+    /// [`Transaction::pop_first`]. Errors: those of [`get`](Self::get) and [`put`](Self::put).
     ///
     /// ```
     /// # let store = thunderhead::Store::in_memory()?;

@@ -221,16 +221,19 @@ impl<'r> Range<'r> {
         };
         let other_held = self.held[1 - direction as usize];
         let cursor = cursor.get_or_insert_with(|| begin(direction, bound));
+        let far = limit(other, other_held, other_bound);
         if !self.held[direction as usize] {
-            let stop = cursor.step(&self.over)?;
+            let stop = cursor.step_within(&self.over, far)?;
             if !matches!(stop, Stop::Entry) {
-                self.exhausted |= matches!(stop, Stop::End);
+                if matches!(stop, Stop::End) {
+                    self.finish();
+                }
                 return Ok(stop);
             }
         }
         // Asked of a held entry too: the other end may have given it meanwhile.
         let key = cursor.key();
-        let inside = match (direction, limit(other, other_held, other_bound)) {
+        let inside = match (direction, far) {
             (_, Bound::Unbounded) => true,
             (Direction::Forward, Bound::Included(high)) => key <= high,
             (Direction::Forward, Bound::Excluded(high)) => key < high,

@@ -275,8 +275,11 @@ impl End {
             return Ok(Compared::Nothing);
         };
         let far = match direction {
-            Direction::Forward => span.end.as_deref(),
-            Direction::Backward => (!span.low.is_empty()).then_some(&span.low[..]),
+            Direction::Forward => span
+                .end
+                .as_deref()
+                .map_or(Bound::Unbounded, Bound::Excluded),
+            Direction::Backward => Bound::Included(&span.low[..]),
         };
         let cursors = self.cursors.iter_mut().zip(sides);
         for ((cursor, side), standing) in cursors.zip(&mut self.standing) {
