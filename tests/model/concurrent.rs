@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use thunderhead::{Durability, ErrorKind, Isolation, Store, Transaction};
 
-use crate::run::{Map, Outcome, Readable, Setup, apply, between, do_inside, told};
+use crate::reading::Readable;
+use crate::run::{Map, Outcome, Setup, apply, between, do_inside, told};
 use crate::script::{Beside, Inside, Modify, Read, Step, Write};
 
 /// A range of keys.
@@ -219,7 +220,7 @@ fn asked_by(setup: &Setup, map: &Map, modify: &Modify) -> (Vec<Span>, See) {
             let see = move |entries: &[(&Vec<u8>, &Vec<u8>)]| {
                 let chosen = entries
                     .iter()
-                    .filter(|(key, value)| crate::run::chosen(number, key, value));
+                    .filter(|(key, value)| crate::modifying::chosen(number, key, value));
                 format!("{:?}", chosen.collect::<Vec<_>>())
             };
             (span(low, high), Box::new(see))

@@ -1,7 +1,8 @@
 //! The store against a map: random calls, each compared with what a `BTreeMap` says, on nodes so
 //! small that a handful of keys takes every path, and on ordinary ones.
 //!
-//! * `script`, `run`: the random part. A failure prints its seed and the shortest script found.
+//! * `script`, `run`, `reading`, `modifying`: the random part. A failure prints its seed and the shortest
+//!   script found.
 //! * `concurrent`: transactions that are open beside each other.
 //! * `diffs`: what differs between versions.
 //! * `cursors`: seeking, stepping and editing.
@@ -18,7 +19,9 @@ mod concurrent;
 mod cursors;
 mod diffs;
 mod limits;
+mod modifying;
 mod names;
+mod reading;
 mod references;
 mod run;
 mod script;

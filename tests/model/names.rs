@@ -7,7 +7,8 @@ use thunderhead::format::SequenceNumber;
 use thunderhead::{ErrorKind, Result, SnapshotInfo, Store};
 
 use crate::diffs::check_diff;
-use crate::run::{Map, Outcome, Readable, Setup, same, told};
+use crate::reading::Readable;
+use crate::run::{Map, Outcome, Setup, same, told};
 use crate::script::NameStep;
 
 /// What was saved under a name.

@@ -3,9 +3,10 @@
 use fastrand::Rng;
 use thunderhead::disk::{Ledger, SimulatedMachine};
 
+use super::checks::{check_recovered, go_on};
 use super::model::Model;
 use super::script::{Step, Taste, script};
-use super::world::{Shape, World, check_recovered, go_on};
+use super::world::{Shape, World};
 use super::{calls, place, seeds};
 
 /// Runs a script without faults; gives the number of its calls.

@@ -4,9 +4,10 @@ use fastrand::Rng;
 use thunderhead::disk::{Fails, SimulatedMachine};
 use thunderhead::{Durability, ErrorKind};
 
+use super::checks::{check_recovered, check_store, contents, go_on};
 use super::model::Operation;
 use super::script::{Modify, Step, Taste, script};
-use super::world::{Shape, World, check_recovered, check_store, contents, go_on, shown};
+use super::world::{Shape, World, shown};
 use super::{calls, place, seeds};
 
 /// Runs a script to its end whatever fails on the way; says whether anything did.

@@ -3,9 +3,10 @@
 use fastrand::Rng;
 use thunderhead::{Durability, ErrorKind};
 
+use super::checks::check_sound;
 use super::model::Operation;
 use super::script::Step;
-use super::world::{Shape, World, check_sound};
+use super::world::{Shape, World};
 use super::{place, seeds};
 
 fn put(key: String, length: usize, random: &mut Rng) -> Step {

@@ -5,9 +5,10 @@ use fastrand::Rng;
 use thunderhead::disk::SimulatedMachine;
 use thunderhead::{ErrorKind, Result};
 
+use super::checks::contents;
 use super::model::{Model, State};
 use super::script::{Step, Taste, script};
-use super::world::{Shape, World, contents, shown};
+use super::world::{Shape, World, shown};
 use super::{place, seeds};
 
 /// What a store that is opened and read says, or whether it notices damage.

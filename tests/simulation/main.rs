@@ -6,6 +6,7 @@
 
 #[path = "../fixtures/append.rs"]
 mod append;
+mod checks;
 mod crashes;
 mod faults;
 mod full;
