@@ -167,7 +167,8 @@ impl Options {
 
     /// The memory for the writes of one transaction, in bytes. What exceeds it goes to the disk
     /// before the commit. Default: 256 MiB. At least 64 KiB is used. It is
-    /// taken as a transaction grows.
+    /// taken as a transaction grows. What it knows of each value that it put out of the tree is not
+    /// counted, and stays in memory until the commit: some 250 bytes a value.
     pub fn transaction_bytes(mut self, bytes: usize) -> Self {
         self.transaction_bytes = bytes.max(64 << 10);
         self
