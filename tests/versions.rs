@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 
 use fastrand::Rng;
-use thunderhead::disk::{FileDisk, FileDiskOptions, SimulatedMachine};
+use thunderhead::disk::{Fails, FileDisk, FileDiskOptions, SimulatedMachine};
 use thunderhead::format::Settings;
 use thunderhead::inspect::{Event, Severity, Summary};
 use thunderhead::{Decision, Maintenance, Options, Snapshot, Store, StoredValue, Transaction};
@@ -707,7 +707,7 @@ fn what_a_line_drops_that_began_at_a_branch_stays_in_the_branch() {
 }
 
 /// What a store has: its content, its names, its branches.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 struct Model {
     now: Map,
     names: BTreeMap<Vec<u8>, Map>,
@@ -826,12 +826,10 @@ fn model_of(store: &Store) -> Model {
     }
 }
 
-/// Every call of the disk in which power may fail, while versions are saved, restored, branched, taken
-/// apart and compacted: afterwards everything is as before the call or as after it.
-#[test]
-fn a_crash_in_the_midst_of_anything_leaves_what_was_before_or_after() {
+/// Versions are saved, restored, branched, taken apart and compacted.
+fn keeping() -> Vec<Action> {
     use Action::*;
-    crash_everywhere(&[
+    vec![
         Put(1, 20),
         Put(2, 900),
         Save(b'a'),
@@ -859,15 +857,14 @@ fn a_crash_in_the_midst_of_anything_leaves_what_was_before_or_after() {
         Delete(b'd'),
         Checkpoint,
         Checkpoint,
-    ]);
+    ]
 }
 
 /// The same while values share their data with clones, which are cloned, overwritten and deleted, in
 /// branches too.
-#[test]
-fn a_crash_in_the_midst_of_cloning_leaves_what_was_before_or_after() {
+fn cloning() -> Vec<Action> {
     use Action::*;
-    crash_everywhere(&[
+    vec![
         Put(1, 9000),
         Put(2, 900),
         Clone(1, 3),
@@ -895,33 +892,136 @@ fn a_crash_in_the_midst_of_cloning_leaves_what_was_before_or_after() {
         Remove(3),
         Checkpoint,
         Checkpoint,
-    ]);
+    ]
+}
+
+/// Every call of the disk in which power may fail: afterwards everything is as before the call or as after
+/// it.
+#[test]
+fn a_crash_in_the_midst_of_anything_leaves_what_was_before_or_after() {
+    crash_everywhere(&keeping());
+}
+
+#[test]
+fn a_crash_in_the_midst_of_cloning_leaves_what_was_before_or_after() {
+    crash_everywhere(&cloning());
+}
+
+/// Every call of the disk that may fail, and every read, once: what was asked for has happened or has not, and
+/// the store, or one that is opened after it if it was poisoned, goes on.
+#[test]
+fn a_call_that_fails_leaves_what_was_before_or_after_and_a_store_that_goes_on() {
+    for script in [keeping(), cloning()] {
+        let fail = |machine: &SimulatedMachine, call| machine.fail_call(call, Fails::Once);
+        fail_everywhere(&script, fail, SimulatedMachine::calls);
+    }
+}
+
+#[test]
+fn a_read_that_fails_leaves_what_was_before_or_after_and_a_store_that_goes_on() {
+    for script in [keeping(), cloning()] {
+        let fail = |machine: &SimulatedMachine, read| machine.fail_read(read, Fails::Once);
+        fail_everywhere(&script, fail, SimulatedMachine::reads);
+    }
+}
+
+fn crash_options() -> Options {
+    Options::new()
+        .settings(Settings::tiny())
+        .maintenance(Maintenance::Caller)
+        .journal_bytes(300)
+}
+
+fn open_on(machine: &SimulatedMachine) -> Result<Store, thunderhead::Error> {
+    let mut files = FileDiskOptions::default();
+    files.segment_bytes = 256 << 10;
+    crash_options().open_disk(FileDisk::open_or_create_on(machine, &files)?)
+}
+
+/// How many calls of the disk are passed by.
+fn stride() -> u64 {
+    1 + 6 / from_environment("THUNDERHEAD_ROUNDS").unwrap_or(1)
+}
+
+fn fail_everywhere(
+    script: &[Action],
+    fail: impl Fn(&SimulatedMachine, u64),
+    count: impl Fn(&SimulatedMachine) -> u64,
+) {
+    let mut call = 1;
+    loop {
+        let machine = SimulatedMachine::new(call);
+        let again = |store: Option<Store>| {
+            drop(store);
+            machine.process_death();
+            fail(&machine, call);
+            // If it is opening that fails, it does so once.
+            open_on(&machine).or_else(|_| open_on(&machine))
+        };
+        let mut store = again(None).expect("a store");
+        let mut model = Model::default();
+        for (step, action) in script.iter().enumerate() {
+            if step % 4 == 3 {
+                // With nothing in memory.
+                store = again(Some(store)).expect("a store");
+            }
+            let mut after = model.clone();
+            action.change(&mut after);
+            let applied = action.apply(&store);
+            if applied.is_err() {
+                machine.clear_faults();
+                if store.checkpoint().wait().is_err() {
+                    store = again(Some(store)).expect("a store");
+                }
+                let found = model_of(&store);
+                let context = format!("{action:?}, failed call {call}");
+                assert!(found == model || found == after, "{context}");
+                if found == model {
+                    let result = action.apply(&store);
+                    result.unwrap_or_else(|error| panic!("{context}: {error}"));
+                }
+            }
+            model = after;
+        }
+        machine.clear_faults();
+        let found = model_of(&store);
+        assert!(found == model, "failed call {call}");
+        let (findings, _) = verify(&store);
+        assert!(findings.is_empty(), "failed call {call}: {findings:#?}");
+        give_all_back(&store, &model, call);
+        if count(&machine) < call {
+            break;
+        }
+        call += stride();
+    }
+}
+
+/// It goes on, and gives back what is not needed.
+fn give_all_back(store: &Store, model: &Model, call: u64) {
+    for name in model.names.keys() {
+        store.snapshots().delete(name).wait().expect("a deletion");
+    }
+    for branch in model.branches.keys() {
+        store.branches().delete(branch).wait().expect("a deletion");
+    }
+    for _ in 0..6 {
+        store.put("again", "and again").wait().expect("a put");
+        store.checkpoint().wait().expect("a checkpoint");
+        while store.maintain().wait().expect("maintenance") {}
+    }
+    let (findings, summary) = verify(store);
+    assert!(findings.is_empty(), "call {call}: {findings:#?}");
+    assert_eq!(summary.kept_versions, 0, "call {call}");
 }
 
 fn crash_everywhere(script: &[Action]) {
-    let options = Options::new()
-        .settings(Settings::tiny())
-        .maintenance(Maintenance::Caller)
-        .journal_bytes(300);
-    let mut files = FileDiskOptions::default();
-    files.segment_bytes = 256 << 10;
-    let open = |machine: &SimulatedMachine| {
-        let disk = FileDisk::open_or_create_on(machine, &files)?;
-        options.open_disk(disk)
-    };
-    let step = 1 + 6 / from_environment("THUNDERHEAD_ROUNDS").unwrap_or(1);
     let mut call = 1;
     loop {
         let machine = SimulatedMachine::new(call);
         machine.crash_at(call);
-        let nothing = Model {
-            now: Map::new(),
-            names: BTreeMap::new(),
-            branches: BTreeMap::new(),
-        };
-        let (mut before, mut after) = (nothing.clone(), nothing);
+        let (mut before, mut after) = (Model::default(), Model::default());
         let mut finished = false;
-        if let Ok(store) = open(&machine) {
+        if let Ok(store) = open_on(&machine) {
             finished = true;
             for action in script {
                 action.change(&mut after);
@@ -934,29 +1034,15 @@ fn crash_everywhere(script: &[Action]) {
         }
         let machine = machine.fork();
         machine.power_loss(call);
-        let store = open(&machine).expect("a store after a crash");
+        let store = open_on(&machine).expect("a store after a crash");
         let found = model_of(&store);
         assert!(found == before || found == after, "crash at call {call}");
         let (findings, _) = verify(&store);
         assert!(findings.is_empty(), "crash at call {call}: {findings:#?}");
-        // It goes on, and gives back what is not needed.
-        for name in found.names.keys() {
-            store.snapshots().delete(name).wait().expect("a deletion");
-        }
-        for branch in found.branches.keys() {
-            store.branches().delete(branch).wait().expect("a deletion");
-        }
-        for _ in 0..6 {
-            store.put("again", "and again").wait().expect("a put");
-            store.checkpoint().wait().expect("a checkpoint");
-            while store.maintain().wait().expect("maintenance") {}
-        }
-        let (findings, summary) = verify(&store);
-        assert!(findings.is_empty(), "crash at call {call}: {findings:#?}");
-        assert_eq!(summary.kept_versions, 0, "crash at call {call}");
+        give_all_back(&store, &found, call);
         if finished {
             break;
         }
-        call += step;
+        call += stride();
     }
 }

@@ -93,6 +93,11 @@ impl Bulk {
         let mut state = Exclusive::new(core, state);
         core.freeze();
         while core.flush_oldest(&mut state)? {}
+        if state.checkpointed.is_none() {
+            // What is found now must still be there after a crash.
+            core.checkpoint_tree(&mut state, Pace::Hurried, false)
+                .await?;
+        }
         let version = core.current.load_full();
         let first_birth = Birth(state.birth.0 + 1);
         let sequence = lock(core.log()?).next;

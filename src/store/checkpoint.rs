@@ -61,7 +61,7 @@ impl Core {
         let nothing_new = version.journals.iter().all(|journal| journal.is_empty())
             && self.catalogue.is_flushed()
             && !self.kept_is_due()
-            && state.checkpointed == (version.root, version.tree_through);
+            && state.checkpointed == Some((version.root, version.tree_through));
         if nothing_new {
             self.sync().await?;
             // What the log got was a mark of what the root has: no reason for a checkpoint.
@@ -104,6 +104,8 @@ impl Core {
         let (user, through) = (version.root, version.tree_through);
         let unflushed: usize = version.journals.iter().map(|journal| journal.bytes()).sum();
         drop(version);
+        // Until its end there may be in memory, of branches above all, what no root has.
+        state.checkpointed = None;
         // The log must reach as far as the root on the disk will say: replay counts on it, and the
         // root before it may have to be continued by it.
         self.sync().await?;
@@ -210,7 +212,7 @@ impl Core {
             self.publish_root(state, &root, system).await?;
         }
         self.renew_version(birth, &root.user);
-        state.checkpointed = (root.user, root.applied_through);
+        state.checkpointed = Some((root.user, root.applied_through));
         state.flushed_bytes = 0;
         state.more_to_free = true;
         self.counters.checkpoints.fetch_add(1, Ordering::Relaxed);

@@ -79,8 +79,9 @@ pub(super) struct Maintaining {
     pub(super) roots: Vec<(RootVersion, Birth, LogPosition)>,
     pub(super) tail: SpaceTail,
     pub(super) epoch: u64,
-    /// What the newest root has applied and names: nothing to do if nothing changed.
-    pub(super) checkpointed: (PagePointer, SequenceNumber),
+    /// What the newest root has applied and names: nothing to do if nothing changed. `None`: a checkpoint
+    /// after it failed.
+    pub(super) checkpointed: Option<(PagePointer, SequenceNumber)>,
     /// Bytes of journals that were flushed since that root.
     pub(super) flushed_bytes: u64,
     /// Whether dropped subtrees wait to be taken apart.
@@ -172,7 +173,7 @@ impl Core {
             pinned.map(|(held, _)| held.bytes).sum::<u64>()
         };
         let version = self.current.load();
-        state.checkpointed != (version.root, version.tree_through)
+        state.checkpointed != Some((version.root, version.tree_through))
             && (state.flushed_bytes >= self.options.checkpoint_log_bytes
                 || self.pages.frames.dirty_bytes() > self.options.cache_bytes / 3
                 || pinned() > (space.statistics().tree_bytes / PINNED_SHARE).max(PINNED_BYTES_MIN))

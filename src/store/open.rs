@@ -139,7 +139,7 @@ async fn open_or_create(disk: Disk, options: Options) -> Result<Store> {
         roots: vec![(root.version, root.birth, root.log)],
         tail: root.tail,
         epoch: root.epoch + 1,
-        checkpointed: (root.user, root.applied_through),
+        checkpointed: Some((root.user, root.applied_through)),
         flushed_bytes: 0,
         more_to_free: true,
     };
@@ -239,7 +239,7 @@ async fn create(disk: Disk, mut options: Options) -> Result<Store> {
             birth: Birth(0),
         },
         epoch: 1,
-        checkpointed: (PagePointer::NOTHING, SequenceNumber(0)),
+        checkpointed: Some((PagePointer::NOTHING, SequenceNumber(0))),
         flushed_bytes: 0,
         more_to_free: false,
     };
