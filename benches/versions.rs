@@ -1,12 +1,14 @@
 //! What named snapshots cost: to save one in stores of different sizes, to keep ten thousand of them while
-//! everything is updated, and to delete one that has a hundredth of the store to itself.
+//! everything is updated, and to delete one that has a hundredth of the store to itself; and how long a file
+//! stays that is compacted while a few are kept.
 //!
 //! `cargo bench --bench versions`, with `-- 100000` for another number of pairs than 1,000,000, which the
-//! largest store has ten times, and with `-- saving`, `keeping` or `deleting` for one of the three. Pairs are 24 + 150 random bytes; stores are files in the directory for
-//! temporary files, with 4 GiB of cache; commits are buffered, but where it says durable. Runs that are
-//! compared take turns.
+//! largest store has ten times, and with `-- saving`, `keeping`, `deleting` or `pinning` for one of the four.
+//! Pairs are 24 + 150 random bytes; stores are files in the directory for temporary files, with 4 GiB of
+//! cache; commits are buffered, but where it says durable. Runs that are compared take turns.
 
 use std::error::Error;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -147,6 +149,69 @@ fn deleting(directory: &Path, elements: u64) -> Result<()> {
     Ok(())
 }
 
+/// The bytes of a large value.
+const LARGE_BYTES: usize = 300_000;
+const MEBIBYTE: f64 = 1048576.0;
+
+/// A store in which snapshots of three ages are kept, and of whose newest version a tenth is left when it is
+/// compacted. `large`: half of the bytes are in large values.
+fn pinning(directory: &Path, elements: u64, large: bool) -> Result<()> {
+    let pairs = if large { elements / 2 } else { elements };
+    let store = loaded(directory, pairs)?;
+    let values = if large {
+        (elements - pairs) * 174 / LARGE_BYTES as u64
+    } else {
+        0
+    };
+    let put_large = |number: u64, byte: u8| {
+        let key = [&b"large"[..], &number.to_be_bytes()].concat();
+        store.put(key, vec![byte; LARGE_BYTES]).wait()
+    };
+    for number in 0..values {
+        put_large(number, 0)?;
+    }
+    let mut random = Rng::with_seed(13);
+    for age in 0..3 {
+        store.snapshots().save([age]).wait()?;
+        for _ in 0..pairs / 5 {
+            let changed = key(random.u64(..pairs));
+            store.put(changed, value(&mut random)).wait()?;
+        }
+        for _ in 0..values / 5 {
+            put_large(random.u64(..values), age + 1)?;
+        }
+    }
+    store.retain_in(.., |_, _| random.u8(..10) == 0).wait()?;
+    for _ in 0..3 {
+        store.put("another", "generation").wait()?;
+        store.checkpoint().wait()?;
+    }
+    let path = directory.join("store");
+    let mebibytes = |bytes: u64| bytes as f64 / MEBIBYTE;
+    let before = std::fs::metadata(&path)?.len();
+    let began = Instant::now();
+    store.compact().wait()?;
+    let seconds = began.elapsed().as_secs_f64();
+    let summary = store.verify(|_| ControlFlow::Continue(())).wait()?;
+    let metadata = std::fs::metadata(&path)?;
+    #[cfg(unix)]
+    let on_disk = std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+    #[cfg(not(unix))]
+    let on_disk = metadata.len();
+    println!(
+        "compacting while three snapshots are kept, {pairs} pairs and {values} large values, in MiB: \
+         live {:.1}, all in use {:.1}; the file was {:.1} long, and is {:.1}, {:.1} of it on the disk; \
+         {seconds:.2} s",
+        mebibytes(summary.user.page_bytes + summary.user.value_bytes),
+        mebibytes(summary.bytes_in_use),
+        mebibytes(before),
+        mebibytes(metadata.len()),
+        mebibytes(on_disk),
+    );
+    store.close().wait()?;
+    Ok(())
+}
+
 /// The key below which one in so many random keys is.
 fn key_share(parts: u64) -> [u8; 8] {
     (u64::MAX / parts).to_be_bytes()
@@ -159,7 +224,8 @@ fn main() -> Result<()> {
     let elements = number.unwrap_or(if test { 2000 } else { 1_000_000 });
     let directory = tempfile::tempdir()?;
     let asked = |part: &str| {
-        let is_part = |argument: &String| ["saving", "keeping", "deleting"].contains(&&**argument);
+        let parts = ["saving", "keeping", "deleting", "pinning"];
+        let is_part = |argument: &String| parts.contains(&&**argument);
         !arguments.iter().any(is_part) || arguments.iter().any(|argument| argument == part)
     };
     if asked("saving") {
@@ -170,6 +236,11 @@ fn main() -> Result<()> {
     }
     if asked("deleting") {
         deleting(directory.path(), 10 * elements)?;
+    }
+    if asked("pinning") {
+        for large in [false, true] {
+            pinning(directory.path(), elements, large)?;
+        }
     }
     Ok(())
 }

@@ -6,8 +6,14 @@
 //! that lie behind move, cut into shorter ones where no run of free sectors is long enough: a store of few
 //! values of many mebibytes could not end anywhere else before its largest one. All of that is ordinary
 //! copying in bounded steps, between which commits and flushes go on. After a checkpoint no root needs
-//! the old places, and whole segments, and runs of free sectors in the others, are given back. What
-//! snapshots still reach stays where it is, and so does what values share with clones of them.
+//! the old places, and whole segments, and runs of free sectors in the others, are given back.
+//!
+//! What snapshots still reach stays where it is, and so does what values share with clones of them. It could
+//! be copied, and its segment have a table that leads readers to the copies. That was measured
+//! (`cargo bench --bench versions -- pinning`) with three snapshots kept, and a tenth left of what is newest:
+//! the file stays 1.26 to 1.36 times as long as all that is in use, but takes 1.03 to 1.04 times that of
+//! the disk, because holes are given back. So such tables would make files shorter and next to nothing
+//! more free, for a look-up before every read of the disk: there are none. New data goes into the holes.
 
 use std::future::Future;
 use std::ops::ControlFlow;
