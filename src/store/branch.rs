@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::bulk::Bulk;
 use super::gate::Pass;
-use super::naming::{NameChange, Naming, check_name, now_ms, shown};
+use super::naming::{NameChange, Naming, now_ms, shown};
 use super::operation::Operation;
 use super::reader::Reader;
 use super::snapshots::not_there;
@@ -239,11 +239,30 @@ impl Branch {
         &self,
         name: N,
     ) -> Operation<impl Future<Output = Result<SnapshotInfo>> + Send + use<'_, N>> {
+        self.save_with(name, "")
+    }
+
+    /// The same, with some bytes of the caller's: see
+    /// [`Snapshots::save_with`](super::Snapshots::save_with).
+    ///
+    /// ```
+    /// # let store = thunderhead::Store::in_memory()?;
+    /// store.snapshots().save("release").wait()?;
+    /// let branch = store.branches().create("experiment", "release").wait()?;
+    /// branch.save_with("first try", "made by the optimizer").wait()?;
+    /// let info = store.snapshots().get("first try").wait()?.unwrap();
+    /// assert_eq!(info.bytes, b"made by the optimizer");
+    /// # Ok::<(), thunderhead::Error>(())
+    /// ```
+    pub fn save_with<N: AsRef<[u8]> + Send, B: AsRef<[u8]> + Send>(
+        &self,
+        name: N,
+        bytes: B,
+    ) -> Operation<impl Future<Output = Result<SnapshotInfo>> + Send + use<'_, N, B>> {
         Operation::new(async move {
-            let (core, name) = (&self.store.shared.core, name.as_ref());
+            let (core, name, bytes) = (&self.store.shared.core, name.as_ref(), bytes.as_ref());
             core.check_writable(true)?;
-            core.check_saved(name, &[])?;
-            check_name(name)?;
+            core.check_saved(name, bytes)?;
             core.wait_for_room_for_names().await?;
             let inside = core.gate.enter(Pass::Shared).await;
             let taken = core.take_names(vec![name.to_vec()]).await;
@@ -253,7 +272,7 @@ impl Branch {
                 line: self.line,
                 sequence: head.since,
                 time_ms: now_ms(),
-                bytes: Vec::new(),
+                bytes: bytes.to_vec(),
             };
             let changes = vec![NameChange::Give {
                 name: name.to_vec(),
