@@ -80,6 +80,7 @@ pub fn reads(criterion: &mut Criterion) {
         sure(store.estimate(&key[..]..).wait())
     });
     row(group, "stats", keys, |_| store.stats().commits);
+    row(group, "levels", keys, |_| sure(store.levels().wait()));
 }
 
 /// Writes to a store in a file whose commits wait for nothing.
@@ -139,6 +140,15 @@ pub fn writes(criterion: &mut Criterion) {
         let mut transaction = sure(store.begin().wait());
         sure(transaction.put(key, value).wait());
     });
+    row(group, "transaction/savepoint-undone", keys, |key| {
+        let mut transaction = sure(store.begin().wait());
+        sure(transaction.put(key, value).wait());
+        let mut part = transaction.savepoint();
+        sure(part.put(&key[1..], value).wait());
+        sure(part.roll_back());
+        drop(part);
+        sure(transaction.commit().wait())
+    });
     row(group, "transaction/cursor-edits-10", keys, |key| {
         let mut transaction = sure(store.begin().wait());
         let mut cursor = transaction.cursor_mut_in(&key[..]..);
@@ -181,6 +191,12 @@ pub fn writes(criterion: &mut Criterion) {
         }
         sure(transaction.commit().wait())
     });
+    let mut watch = store.watch(.., store.sequence());
+    row(group, "put-and-watch", keys, |key| {
+        sure(store.put(key, value).wait());
+        sure(watch.next_commit().wait())
+    });
+    drop(watch);
     row(group, "sync", keys, |_| sure(store.sync().wait()));
 }
 

@@ -1,4 +1,4 @@
-//! Range locks: taking one and giving it up, beside so many others.
+//! Range locks: taking one and giving it up, beside so many others, and being told that one is taken.
 
 use criterion::{BenchmarkId, Criterion};
 use thunderhead::{LockMode, RangeGuard, Store};
@@ -22,4 +22,18 @@ pub fn locks(criterion: &mut Criterion) {
         });
         drop(others);
     }
+}
+
+/// One that somebody has: what it costs to be told so.
+pub fn tried(criterion: &mut Criterion) {
+    let store = Store::in_memory().expect("memory");
+    let held = store.lock(.., LockMode::Shared).wait();
+    let held = held.expect("nobody has it");
+    criterion.bench_function("lock/refused", |bencher| {
+        bencher.iter(|| {
+            let tried = store.try_lock("a".."b", LockMode::Exclusive).wait();
+            assert!(tried.expect("a range that is one").is_none());
+        });
+    });
+    drop(held);
 }

@@ -13,6 +13,7 @@ mod locks;
 mod reads;
 mod transactions;
 mod values;
+mod versions;
 mod whole;
 mod writes;
 
@@ -37,9 +38,13 @@ criterion_group!(
     values::streams,
     values::parts,
     values::compressed,
+    versions::lines,
+    versions::copies,
     locks::locks,
+    locks::tried,
     whole::bulk_load,
     whole::reopening,
     whole::checkpoints,
+    whole::looking_through,
 );
 criterion_main!(all);

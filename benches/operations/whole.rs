@@ -1,5 +1,7 @@
 //! What is done to a store as a whole.
 
+use std::ops::ControlFlow;
+
 use criterion::{BatchSize, Criterion, Throughput};
 use thunderhead::{Maintenance, Options, Store};
 
@@ -58,4 +60,37 @@ pub fn checkpoints(criterion: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+}
+
+/// All of a store verified; and what a tenth of it, removed, leaves behind given back.
+pub fn looking_through(criterion: &mut Criterion) {
+    let (_directory, store) = in_file(&Options::new().maintenance(Maintenance::Caller));
+    let mut keys = Keys::new(ENTRIES);
+    load(&store, &mut keys);
+    let mut group = criterion.benchmark_group("whole");
+    group
+        .throughput(Throughput::Elements(ENTRIES as u64))
+        .sample_size(10);
+    group.bench_function("verify", |bencher| {
+        bencher.iter(|| {
+            let verified = store.verify(|_| ControlFlow::Continue(())).wait();
+            verified.expect("a whole store")
+        });
+    });
+    group.bench_function("compact-after-10000-removals", |bencher| {
+        bencher.iter_batched(
+            || {
+                load(&store, &mut keys);
+                let mut removal = store.begin().wait().expect("a store that is open");
+                for _ in 0..10_000 {
+                    let removed = removal.delete(keys.known()).wait();
+                    removed.expect("room in memory");
+                }
+                removal.commit().wait().expect("nobody else commits");
+            },
+            |()| store.compact().wait().expect("room on the disk"),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
 }
