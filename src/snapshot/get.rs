@@ -146,7 +146,7 @@ pub(crate) fn lookup_below<'g>(
     if above == 0
         && chains.len() > 1
         && chains.len() >= kept_from(&pages.settings)
-        && !version.journals.is_empty()
+        && what_follows_is_in_the_first(version, bound)
         && let Lookup::Folded(Tag::Inline, value) = &found
     {
         version.learnt.note_folded(key, bound, value);
@@ -181,6 +181,16 @@ fn lookup_after<'g>(
         version.learnt.note_folded(key, bound, &folded);
     }
     Lookup::Folded(tag, folded)
+}
+
+/// Whether all that a version has after a sequence, and will have, is in its first journal. Not so for a name
+/// in the midst of others.
+fn what_follows_is_in_the_first(version: &Parts, bound: SequenceNumber) -> bool {
+    let Some((_, others)) = version.journals.split_first() else {
+        return false;
+    };
+    let mut last = others.iter().filter_map(|journal| journal.last_sequence());
+    last.all(|last| last <= bound)
 }
 
 fn lookup_all<'g>(

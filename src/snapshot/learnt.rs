@@ -3,9 +3,9 @@
 //! A key that operands are merged into is put together from all of them by whoever reads it, until they are
 //! flushed. So that this is done once, and not by each reader again, a version keeps what came of it last.
 //!
-//! That is as of a sequence. Of a version only the first journal grows: operands that were committed since
-//! are there, and are put on top. Readers of older commits are told nothing. With the next version, a
-//! journal later, one begins anew.
+//! That is as of a sequence, of those only after which there is nothing but the first journal, the one that
+//! grows: operands that were committed since are there, and are put on top. Readers of older commits are told
+//! nothing. With the next version, a journal later, one begins anew.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};

@@ -96,3 +96,44 @@ fn a_key_of_many_operands_gives_what_all_of_them_give() {
     expected.extend(b"own");
     assert_eq!(transaction.get("k").wait().unwrap().unwrap(), expected);
 }
+
+#[test]
+fn names_among_frozen_operands_read_those_before_them_and_no_more() {
+    let options = Options::new()
+        .maintenance(Maintenance::Caller)
+        .journal_bytes(1500)
+        .merge_operator(Append);
+    let store = options.open_disk(MemoryDisk::new()).unwrap();
+    for flushes in [false, true] {
+        let mut expected = store
+            .get("k")
+            .wait()
+            .unwrap()
+            .map_or(Vec::new(), |it| it.to_vec());
+        let mut saved = Vec::new();
+        for number in 0..6 * OPERANDS {
+            let operand = [number as u8];
+            store.merge("k", "append", operand).wait().unwrap();
+            expected.extend(operand);
+            if number % 7 == 6 {
+                let name = [flushes as u8, number as u8];
+                store.snapshots().save(name).wait().unwrap();
+                saved.push((name, expected.clone()));
+            }
+        }
+        assert!(store.stats().frozen_journals > 2);
+        if flushes {
+            // Into one tree, with the commits of several journals before it.
+            while store.maintain().wait().unwrap() {}
+        }
+        // As long as one of them is held, they share what is known of their version.
+        let mut held = Vec::new();
+        for (name, then) in saved.iter().chain(saved.iter().rev()) {
+            let snapshot = store.snapshots().open(name).wait().unwrap();
+            assert_eq!(snapshot.get("k").wait().unwrap().unwrap(), then[..]);
+            held.push(snapshot);
+        }
+        assert_eq!(store.get("k").wait().unwrap().unwrap(), expected);
+        store.checkpoint().wait().unwrap();
+    }
+}
