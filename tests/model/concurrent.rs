@@ -309,6 +309,15 @@ impl Besides {
                 writes.iter().cloned().map(Inside::Write).collect()
             }
             Step::Transaction { inside, commit, .. } if *commit => inside.clone(),
+            Step::Savepoint {
+                before,
+                after,
+                kept,
+                ..
+            } => match kept {
+                true => [&before[..], after].concat(),
+                false => before.clone(),
+            },
             _ => return,
         };
         let mut spans: Vec<Span> = Vec::new();

@@ -3,6 +3,7 @@
 //!
 //! * `script`, `run`, `reading`, `modifying`: the random part. A failure prints its seed and the shortest
 //!   script found.
+//! * `branches`: lines of versions beside the newest.
 //! * `concurrent`: transactions that are open beside each other.
 //! * `diffs`: what differs between versions.
 //! * `cursors`: seeking, stepping and editing.
@@ -15,6 +16,7 @@
 
 #[path = "../fixtures/append.rs"]
 mod append;
+mod branches;
 mod concurrent;
 mod cursors;
 mod diffs;

@@ -10,6 +10,7 @@ use thunderhead::format::SequenceNumber;
 use thunderhead::{ErrorKind, MergeOperator, Options, Snapshot, Store, Transaction};
 
 use crate::append::Append;
+use crate::branches::{self, Lines};
 use crate::concurrent::Besides;
 use crate::cursors::edit_at_cursor;
 use crate::diffs::check_diff;
@@ -260,15 +261,29 @@ pub fn do_inside(
     }
 }
 
+/// What there is beside the newest version.
+#[derive(Default)]
+struct Others {
+    /// Versions that are held.
+    snapshots: Vec<(Snapshot, Map)>,
+    besides: Besides,
+    names: Names,
+    lines: Lines,
+}
+
 fn step(
     setup: &Setup,
     store: &mut Option<Store>,
     map: &mut Map,
-    snapshots: &mut Vec<(Snapshot, Map)>,
-    besides: &mut Besides,
-    names: &mut Names,
+    others: &mut Others,
     step: &Step,
 ) -> Outcome {
+    let Others {
+        snapshots,
+        besides,
+        names,
+        lines,
+    } = others;
     let root = store.as_ref().ok_or("the store is open")?;
     let view = root.subtree(&setup.view);
     let open = &view;
@@ -342,6 +357,42 @@ fn step(
         Step::Name(name, durability) => {
             names::step(setup, &open.with_durability(*durability), map, names, name)
         }
+        Step::Branch(branch) => branches::step(setup, root, names, lines, branch),
+        Step::Savepoint {
+            before,
+            after,
+            kept,
+            dropped,
+        } => {
+            let mut whole = root.begin().wait().map_err(told)?;
+            let mut transaction = whole.subtree(&setup.view);
+            let mut own = map.clone();
+            for inside in before {
+                do_inside(&mut transaction, setup, &mut own, inside)?;
+            }
+            let mut part = transaction.savepoint();
+            let mut with_part = own.clone();
+            for inside in after {
+                do_inside(&mut part, setup, &mut with_part, inside)?;
+            }
+            part.check_all(&with_part)?;
+            if *kept {
+                part.keep();
+                own = with_part;
+            } else if *dropped {
+                drop(part);
+            } else {
+                part.roll_back().map_err(told)?;
+                part.check_all(&own)?;
+                part.keep();
+            }
+            transaction.check_all(&own)?;
+            drop(transaction);
+            let sequence = whole.commit().wait().map_err(told)?;
+            same(open.sequence(), sequence)?;
+            *map = own;
+            Ok(())
+        }
         Step::Snapshot => {
             if snapshots.len() < 6 {
                 snapshots.push((open.snapshot(), map.clone()));
@@ -374,6 +425,7 @@ fn step(
         Step::CompareAll => {
             setup.check_neighbours(root)?;
             names::compare_all(open, names)?;
+            branches::compare_all(setup, root, lines)?;
             open.check_all(map)
         }
         Step::Sync => open.sync().wait().map(drop).map_err(told),
@@ -451,24 +503,14 @@ pub fn run(setup: &Setup, script: &[Step]) -> Outcome {
             let root = store.as_ref().ok_or("the store is open")?;
             root.put(key, "a neighbour").wait().map_err(told)?;
         }
-        let (mut map, mut snapshots) = (Map::new(), Vec::new());
-        let mut names = Names::new();
-        let mut besides = Besides::default();
+        let (mut map, mut others) = (Map::new(), Others::default());
         let ends = [Step::CompareAll, Step::Close];
         let ends = ends.iter().chain(&ends);
         for (number, now) in script.iter().chain(ends).enumerate() {
             at = number;
             let before = map.clone();
-            step(
-                setup,
-                &mut store,
-                &mut map,
-                &mut snapshots,
-                &mut besides,
-                &mut names,
-                now,
-            )?;
-            besides.note(setup, now, &before, &map);
+            step(setup, &mut store, &mut map, &mut others, now)?;
+            others.besides.note(setup, now, &before, &map);
         }
         Ok(())
     }));

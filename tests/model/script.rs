@@ -25,6 +25,15 @@ pub enum Step {
         save: Option<usize>,
     },
     Name(NameStep, Durability),
+    Branch(BranchStep),
+    /// A transaction with a savepoint: what is done before it, and after it; whether the latter is kept, and
+    /// if not, whether it is undone by being dropped.
+    Savepoint {
+        before: Vec<Inside>,
+        after: Vec<Inside>,
+        kept: bool,
+        dropped: bool,
+    },
     Read(Read),
     /// Of one of several transactions that stay open.
     Beside(Beside),
@@ -67,6 +76,19 @@ pub enum NameStep {
     /// What differs between a name and the newest version, and the other way round.
     Diff(usize, Vec<bool>),
     Compare,
+}
+
+/// What is done to branches, which go by their numbers, as names do.
+#[derive(Clone, Debug)]
+pub enum BranchStep {
+    /// It begins at a name.
+    Create(usize, usize),
+    /// A transaction, and whether it is committed.
+    Change(usize, Vec<Inside>, bool),
+    /// It is given a name.
+    Save(usize, usize),
+    Delete(usize),
+    Read(usize, Read),
 }
 
 #[derive(Clone, Debug)]
@@ -218,7 +240,7 @@ impl Shape {
         let reads = random.u32(1..6);
         let ranges = random.u32(..3);
         (0..self.steps)
-            .map(|_| match random.u32(..110) {
+            .map(|_| match random.u32(..116) {
                 _ if self.beside > 0 && random.usize(..self.beside) == 0 => {
                     Step::Beside(self.beside(random, ranges))
                 }
@@ -243,7 +265,15 @@ impl Shape {
                     commit: random.u8(..4) > 0,
                     save: save(random),
                 },
-                100.. => Step::Name(self.naming(random), durability(random)),
+                100..=109 => Step::Name(self.naming(random), durability(random)),
+                110..=112 => Step::Branch(self.branching(random, ranges)),
+                113.. => Step::Savepoint {
+                    before: self.some_inside(random, ranges),
+                    after: self.some_inside(random, ranges),
+                    // With such keys it may go to the disk, and cannot be undone in part.
+                    kept: random.bool() | self.keys.iter().any(|key| key.len() > 1000),
+                    dropped: random.bool(),
+                },
                 55..=74 if random.u32(..6) < reads => Step::Read(self.read(random)),
                 55..=74 => Step::Maintain,
                 75..=77 => Step::Snapshot,
@@ -281,6 +311,26 @@ impl Shape {
             3 => Inside::Modify(self.modify(random)),
             4 => Inside::Append(self.key(random), self.content(random)),
             _ => Inside::Write(self.write(random, ranges)),
+        }
+    }
+
+    fn some_inside(&self, random: &mut Rng, ranges: u32) -> Vec<Inside> {
+        (0..random.usize(..8))
+            .map(|_| self.inside(random, ranges))
+            .collect()
+    }
+
+    fn branching(&self, random: &mut Rng, ranges: u32) -> BranchStep {
+        let number = random.usize(..3);
+        match random.u8(..10) {
+            0..=2 => BranchStep::Create(number, random.usize(..9)),
+            3..=5 => {
+                let inside = self.some_inside(random, ranges);
+                BranchStep::Change(number, inside, random.u8(..4) > 0)
+            }
+            6 | 7 => BranchStep::Save(number, random.usize(..9)),
+            8 => BranchStep::Delete(number),
+            _ => BranchStep::Read(number, self.read(random)),
         }
     }
 
