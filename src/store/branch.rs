@@ -25,7 +25,8 @@ use crate::space::kept::BRANCH_NAME_BYTES_MAX;
 ///
 /// Branches are for work that takes its time, such as trying a change of all data, and not for many small
 /// commits: each commit to one costs a [checkpoint](Store::checkpoint), and while a transaction of a branch is
-/// open, nobody else commits.
+/// open, nobody else commits. Where the disk fails, what was asked for has happened or has not, as a whole; which
+/// of them is seen by looking, for it may still come to the disk with the next checkpoint.
 ///
 /// ```
 /// # let store = thunderhead::Store::in_memory()?;
