@@ -1,30 +1,20 @@
 //! What differs between two versions: applied to one, it gives the other, whatever shape they have.
 
+#[path = "fixtures/append.rs"]
+mod append;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use append::Append;
 use fastrand::Rng;
 use thunderhead::disk::MemoryDisk;
 use thunderhead::format::Settings;
 use thunderhead::{
-    Difference, ErrorKind, Maintenance, MergeOperator, Options, Prefix, Result, Snapshot, Store,
-    ValueKind,
+    Difference, ErrorKind, Maintenance, Options, Prefix, Result, Snapshot, Store, ValueKind,
 };
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
-
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or_default());
-        out.extend_from_slice(operand);
-    }
-}
 
 fn options(settings: Settings) -> Options {
     Options::new()

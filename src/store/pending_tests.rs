@@ -5,24 +5,11 @@ use std::ops::Bound;
 use super::Store;
 use crate::disk::MemoryDisk;
 use crate::snapshot::{Cursor, Direction, Start, Stop};
-use crate::{Maintenance, MergeOperator, Options};
+use crate::tree::testing::Append;
+use crate::{Maintenance, Options};
 
 /// From about so many on, what they gave is kept.
 const OPERANDS: usize = 32;
-
-/// Keeps the operands, one after the other.
-struct Append;
-
-impl MergeOperator for Append {
-    fn name(&self) -> &str {
-        "append"
-    }
-
-    fn merge(&self, _: &[u8], existing: Option<&[u8]>, operand: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(existing.unwrap_or_default());
-        out.extend_from_slice(operand);
-    }
-}
 
 fn store() -> Store {
     let options = Options::new()
