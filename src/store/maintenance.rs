@@ -245,12 +245,13 @@ impl Core {
         left: Option<Arc<Journal>>,
     ) -> Result<()> {
         let birth = state.birth;
+        let next = done.map(|done| self.next_of(done, through));
         {
             let mut current = self.current.change();
             let version = current.version();
             let keep = version.journals.len() - usize::from(done.is_some());
-            if done.is_some() {
-                self.keep_tree(&version, done, through);
+            if next.is_some() {
+                self.keep_tree(&version, next.as_ref(), through);
             }
             current.store(Version::new(
                 Arc::clone(&self.pages),

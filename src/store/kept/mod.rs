@@ -93,24 +93,32 @@ impl NewNode {
 
     /// Takes in the commits of the next flush, which are flushed through a sequence and needed through
     /// another one.
-    fn push(&mut self, next: &Arc<Journal>, through: SequenceNumber, needed: SequenceNumber) {
-        self.journals.push(Arc::clone(next));
+    fn push(&mut self, next: &Next<'_>, through: SequenceNumber, needed: SequenceNumber) {
+        self.journals.push(Arc::clone(next.journal));
         self.needed = needed;
         // A journal that is flushed in parts is not as a whole before what follows. And what names an
         // off-tree value has to be in a tree: see [`Core::flushed_at_once`].
-        let is_whole = next.last_sequence().is_none_or(|last| last <= through);
-        self.open_at = (is_whole && first_value(next).is_none()).then_some(through);
+        let last = next.journal.last_sequence();
+        let is_whole = last.is_none_or(|last| last <= through);
+        self.open_at = (is_whole && !next.has_values).then_some(through);
     }
 
     /// Whether it can have the commits of the next flush, too, beginning after a sequence.
-    fn goes_on(&self, line: u64, since: SequenceNumber, next: &Journal) -> bool {
+    fn goes_on(&self, line: u64, since: SequenceNumber, next: &Next<'_>) -> bool {
         let bytes: usize = self.journals.iter().map(|journal| journal.bytes()).sum();
         self.key.line == line
             && self.open_at == Some(since)
             && self.parts.is_none()
-            && bytes + next.bytes() <= NODE_JOURNAL_BYTES
-            && first_value(next).is_none()
+            && bytes + next.journal.bytes() <= NODE_JOURNAL_BYTES
+            && !next.has_values
     }
+}
+
+/// The commits of a flush, for names between the tree before it and the one after it.
+pub(super) struct Next<'j> {
+    journal: &'j Arc<Journal>,
+    /// Some name off-tree values, or nobody looked, as there are no names.
+    has_values: bool,
 }
 
 /// A line that began, not written down yet.
@@ -198,13 +206,28 @@ impl Kept {
 }
 
 impl Core {
+    /// What [`Self::keep_tree`] has to know of a journal that is flushed through a sequence: found out before
+    /// committers are held up.
+    pub(super) fn next_of<'j>(
+        &self,
+        journal: &'j Arc<Journal>,
+        through: SequenceNumber,
+    ) -> Next<'j> {
+        let since = lock(&self.kept).since;
+        let is_named = self.catalogue.newest_name(since, through).is_some();
+        Next {
+            journal,
+            has_values: !is_named || first_value(journal).is_some(),
+        }
+    }
+
     /// The tree of a version is about to be replaced by one that has what was committed through a
     /// later sequence: if names are left behind, it becomes a node. `next`: the commits that the new
     /// tree has in addition. The caller changes `Core::current`.
     pub(super) fn keep_tree(
         &self,
         version: &Version,
-        next: Option<&Arc<Journal>>,
+        next: Option<&Next<'_>>,
         through: SequenceNumber,
     ) {
         let mut kept = lock(&self.kept);
